@@ -1,0 +1,141 @@
+package exchange
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/fairlead-io/fairlead/runtime/ledger"
+	pb "github.com/fairlead-io/fairlead/runtime/ledger/ledgerpb"
+)
+
+// Tenure is the right under which fates are committed.
+type Tenure struct {
+	Group, Incarnation string
+	Epoch              uint64
+}
+
+// Proposing hands a command to the ledger's leader and returns its outcome.
+type Proposing func(ctx context.Context, c *pb.Command) error
+
+const (
+	// maxBatch bounds one ledger entry, pipelined how many are under way at once.
+	// Batches may overtake each other: an item waits for each of its own changes
+	// before it asks for the next.
+	maxBatch  = 512
+	pipelined = 4
+	// proposeTimeout bounds one proposal; it is made again until the tenure ends.
+	proposeTimeout = 5 * time.Second
+	proposeAgain   = 50 * time.Millisecond
+)
+
+// committer gathers the changes of many items into few ledger entries.
+type committer struct {
+	tenure  Tenure
+	propose Proposing
+	fenced  func(error) // called when the ledger says that the tenure is over
+	log     *slog.Logger
+	queue   chan pending
+	workers sync.WaitGroup
+}
+
+type pending struct {
+	change *pb.FateChange
+	done   chan error // of capacity 1
+}
+
+// newCommitter starts the committer; it works until ctx ends.
+func newCommitter(ctx context.Context, t Tenure, propose Proposing, fenced func(error), log *slog.Logger) *committer {
+	c := &committer{tenure: t, propose: propose, fenced: fenced, log: log, queue: make(chan pending, maxBatch)}
+	for range pipelined {
+		c.workers.Go(func() { c.work(ctx) })
+	}
+	return c
+}
+
+// commit returns nil when the change is committed. While the ledger cannot be
+// reached it waits; it fails when the change is refused or the tenure is over.
+func (c *committer) commit(ctx context.Context, change *pb.FateChange) error {
+	p := pending{change, make(chan error, 1)}
+	select {
+	case c.queue <- p:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-p.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (c *committer) work(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case first := <-c.queue:
+			batch := []pending{first}
+			for len(batch) < maxBatch && len(c.queue) > 0 {
+				// Another worker may be quicker: never wait here.
+				select {
+				case p := <-c.queue:
+					batch = append(batch, p)
+				default:
+				}
+			}
+			c.settle(ctx, batch)
+		}
+	}
+}
+
+// settle commits a batch and answers everyone in it. One illegal change refuses
+// the whole entry, so it is then split to find out which.
+func (c *committer) settle(ctx context.Context, batch []pending) {
+	err := c.insist(ctx, batch)
+	switch {
+	case err != nil && len(batch) > 1 && !errors.Is(err, ledger.ErrFenced) && ctx.Err() == nil:
+		for _, p := range batch {
+			p.done <- c.insist(ctx, []pending{p})
+		}
+		return
+	case errors.Is(err, ledger.ErrFenced):
+		c.fenced(err)
+	}
+	for _, p := range batch {
+		p.done <- err
+	}
+}
+
+// insist proposes until the ledger has answered. Every change may be proposed
+// twice, so an unclear outcome is simply tried again.
+func (c *committer) insist(ctx context.Context, batch []pending) error {
+	b := &pb.FateBatch{Group: c.tenure.Group, Incarnation: c.tenure.Incarnation, Epoch: c.tenure.Epoch}
+	for _, p := range batch {
+		b.Changes = append(b.Changes, p.change)
+	}
+	for warned := false; ; {
+		attempt, cancel := context.WithTimeout(ctx, proposeTimeout)
+		err := c.propose(attempt, &pb.Command{Kind: &pb.Command_Fates{Fates: b}, AtMs: time.Now().UnixMilli()})
+		cancel()
+		if err == nil || refused(err) {
+			return err
+		}
+		if !warned && ctx.Err() == nil {
+			warned = true
+			c.log.Warn("fates not committed yet", "error", err, "changes", len(batch))
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(proposeAgain):
+		}
+	}
+}
+
+func refused(err error) bool {
+	return errors.Is(err, ledger.ErrFenced) || errors.Is(err, ledger.ErrIllegal) || errors.Is(err, ledger.ErrUnknown)
+}

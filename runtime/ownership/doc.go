@@ -1,0 +1,31 @@
+// Package ownership answers for the rule that at any instant at most one node
+// acts for a group. It has two parts: the [Coordinator], which the ledger's
+// leader runs, and the [Tenant], which every node runs.
+//
+// # The argument
+//
+// Why no two nodes act for a group at the same time:
+//
+//  1. A node acts only between the moment its own replica has applied "the group
+//     is owned by this incarnation under this epoch" and the end of its lease, or
+//     its own Release, whichever comes first ([Tenant]).
+//  2. A lease ends at the time its request was sent plus TTL, on the boot clock
+//     of the node ([Lease]). It is extended only after the grant was committed.
+//  3. An owner changes in two ways. Release is said by the owner itself, after it
+//     has stopped acting. Expire is said by the leader, when TTL × 1.1 has passed
+//     on its own clock since it applied the last grant of that incarnation.
+//  4. The grant was committed after it was asked for, so the lease it extended
+//     ended at the latest TTL after the commit, on the node's clock. The leader
+//     applied it after the commit, and waited longer by the tenth that two clocks
+//     may differ. So when Expire is proposed, the lease is over.
+//  5. No grant can slip in between: one loop on the leader proposes both grants
+//     and expiries and waits for each; a new leader first applies everything that
+//     was committed before it (barrier) and counts from then, never from what an
+//     earlier leader saw; and an Expire names the grant it knows of, so that the
+//     state machine refuses it if there is a later one.
+//  6. After Expire the incarnation is refused every grant and every fate. It
+//     stops what it runs and comes back as a new incarnation.
+//
+// What this cannot exclude is one effect that had left the process before it was
+// frozen; docs/guarantees.md says what happens to it.
+package ownership
