@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fairlead-io/fairlead/runtime/ledger"
 	pb "github.com/fairlead-io/fairlead/runtime/ledger/ledgerpb"
 	adapterpb "github.com/fairlead-io/fairlead/sdk/proto"
 )
@@ -96,6 +97,14 @@ func (c *carriage) intend(ctx context.Context) error {
 	err := c.commit(ctx, &pb.FateChange{Change: &pb.FateChange_Intend{
 		Intend: &pb.Intend{MessageId: fate.MessageId, Ports: fate.Pending},
 	}})
+	if errors.Is(err, ledger.ErrIllegal) {
+		// An intent of the same tenure, whose answer was lost, came first: go on
+		// from what the ledger has.
+		if was := c.r.e.cfg.Fate(c.r.loc.Name, c.item.GetKey()); was != nil {
+			c.doubt = true
+			c.set(was)
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("intend: %w", err)
 	}

@@ -41,7 +41,9 @@ type Config struct {
 	Ports     map[string]PortPolicy
 	// Fates are those of the locations, as this node's replica had them when it
 	// had applied the assignment: everything that earlier owners committed.
-	Fates    map[string]map[string]*pb.Fate
+	Fates map[string]map[string]*pb.Fate
+	// Fate is what the replica says of one item now, nil for nothing.
+	Fate     func(location, key string) *pb.Fate
 	Propose  Proposing
 	Delivery Delivering
 	Spool    *Spool

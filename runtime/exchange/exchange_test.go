@@ -361,3 +361,28 @@ func TestCommitsOfManyItemsShareEntries(t *testing.T) {
 		}
 	})
 }
+
+func TestAnIntentWhoseAnswerWasLostIsTakenUpUnderItsOwnID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "one")
+		e, s := w.owner(map[string]PortPolicy{"out": retrying(3)})
+		defer e.Close()
+		// A proposal of this tenure that nobody waits for any more is committed late.
+		err := w.propose(t.Context(), &pb.Command{Kind: &pb.Command_Fates{Fates: &pb.FateBatch{
+			Group: "g", Incarnation: "incarnation-1", Epoch: 1,
+			Changes: []*pb.FateChange{{Location: "in", Key: "one", Change: &pb.FateChange_Intend{
+				Intend: &pb.Intend{MessageId: "the-first-id", Ports: []string{"out"}},
+			}}},
+		}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			s.list()
+			synctest.Wait()
+		}
+		if got := w.arrivals("out"); len(got) != 1 || got[0] != "the-first-id" || w.probes != 1 {
+			t.Errorf("arrived %v after %d probes, want the first ID once, probed", got, w.probes)
+		}
+	})
+}

@@ -123,7 +123,15 @@ func (w *world) owner(ports map[string]PortPolicy) (*Exchange, *source) {
 		Locations: []Location{{Name: "in", Ports: to, MaxInFlight: 4}},
 		Ports:     ports, Fates: fates, Propose: w.propose, Delivery: w, Spool: spool,
 		NewID: func() string { return uuid.Must(uuid.NewV7()).String() },
-		Log:   slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Fate: func(location, key string) *pb.Fate {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if f := w.machine.State().GetLocations()[location].GetFates()[key]; f != nil {
+				return proto.CloneOf(f)
+			}
+			return nil
+		},
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	s := &source{w: w, e: e, done: make(chan struct{})}
 	w.cut = func() { e.cancel() }

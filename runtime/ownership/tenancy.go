@@ -100,6 +100,10 @@ func (ts *tenancies) owned() (map[string]Tenure, map[string]string) {
 			}
 		}
 	})
+	// What every node runs for itself goes last, for the others send through it.
+	if !ts.leaving || len(owned) > 0 {
+		owned[Local] = Tenure{Local, ts.id, 0}
+	}
 	return owned, moving
 }
 

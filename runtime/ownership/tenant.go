@@ -26,6 +26,10 @@ type Tenure struct {
 	Epoch              uint64
 }
 
+// Local is the group of the hosts that are not clustered: every incarnation has
+// it, under no epoch, for as long as it holds a lease.
+const Local = ""
+
 // Work is a group at work on this node: its hosts and their exchange.
 type Work interface {
 	// Drain takes up nothing new, ends what is under way as far as ctx allows, and

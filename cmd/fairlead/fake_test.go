@@ -1,0 +1,230 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/fairlead-io/fairlead/runtime/api"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func TestMain(m *testing.M) {
+	time.Local = time.UTC // golden files show times
+	goleak.VerifyTestMain(m)
+}
+
+// fakeNode answers with what a test put in; err, if set, is every answer.
+type fakeNode struct {
+	status   api.Status
+	host     api.HostStatus
+	messages []api.Message
+	adapters []api.Adapter
+	events   []api.Event
+	reply    api.DeployReply
+	err      error
+
+	deployed []api.DeployRequest
+	moved    []string
+	asked    string
+	live     chan api.Event
+}
+
+var _ api.Backend = (*fakeNode)(nil)
+
+func (f *fakeNode) Status(context.Context) (*api.Status, error) { return &f.status, f.err }
+
+func (f *fakeNode) Host(_ context.Context, name string) (*api.HostStatus, error) {
+	if name != f.host.Name {
+		return nil, api.NotFound("no host %q; there are intake, outbound", name)
+	}
+	return &f.host, f.err
+}
+
+func (f *fakeNode) MoveHost(_ context.Context, name, to string) (*api.MoveReply, error) {
+	f.moved = append(f.moved, name+" to "+to)
+	return &api.MoveReply{Group: "edi", From: "node-a", To: "node-b", Epoch: 5}, f.err
+}
+
+func (f *fakeNode) Messages(_ context.Context, state string) ([]api.Message, error) {
+	f.asked = state
+	return f.messages, f.err
+}
+
+func (f *fakeNode) Adapters(context.Context) ([]api.Adapter, error) { return f.adapters, f.err }
+
+func (f *fakeNode) Adapter(_ context.Context, name string) (*api.Adapter, error) {
+	for i := range f.adapters {
+		if f.adapters[i].Name == name {
+			return &f.adapters[i], f.err
+		}
+	}
+	return nil, api.NotFound("no adapter %q", name)
+}
+
+func (f *fakeNode) Deploy(_ context.Context, r api.DeployRequest) (*api.DeployReply, error) {
+	f.deployed = append(f.deployed, r)
+	return &f.reply, f.err
+}
+
+func (f *fakeNode) Events(_ context.Context, after uint64) ([]api.Event, error) {
+	var later []api.Event
+	for _, e := range f.events {
+		if e.Index > after {
+			later = append(later, e)
+		}
+	}
+	return later, f.err
+}
+
+func (f *fakeNode) FollowEvents(ctx context.Context, _ uint64, each func(api.Event) error) error {
+	for {
+		select {
+		case e := <-f.live:
+			if err := each(e); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (f *fakeNode) Ready(context.Context) error { return f.err }
+
+// quietNode is a cluster in which nothing is wrong.
+func quietNode() *fakeNode {
+	adapters := []api.AdapterStatus{{Name: "ftp", Version: "1.0.0"}, {Name: "queue", Version: "1.0.0"}}
+	return &fakeNode{
+		live: make(chan api.Event),
+		status: api.Status{
+			Cluster: api.ClusterStatus{Name: "edi", Leader: "node-b", Quorum: true, Deployment: 7},
+			Nodes: []api.NodeStatus{
+				{Name: "node-a", Role: "member", State: "alive", Incarnation: "i1", Version: "0.1.0", LeaseMS: 1400, Adapters: adapters},
+				{Name: "node-b", Role: "member", State: "alive", Incarnation: "i2", Version: "0.1.0", LeaseMS: 1250, Adapters: adapters},
+				{Name: "node-c", Role: "witness", State: "alive", Incarnation: "i3", Version: "0.1.0", Adapters: []api.AdapterStatus{}},
+			},
+			Hosts: []api.HostStatus{
+				{Name: "intake", Group: "edi", Clustered: true, Owner: "node-a", Epoch: 4, State: "running", Reason: "preferred owner"},
+				{Name: "outbound", Group: "outbound", State: "running"},
+			},
+			ReceiveLocations: []api.LocationStatus{
+				{Name: "supplier-orders", Host: "intake", Adapter: "ftp", Node: "node-a", State: "idle", Received: 812, LastItem: "order-812.edi"},
+			},
+			SendPorts: []api.PortStatus{{Name: "erp", Host: "outbound", Adapter: "queue", State: "ready", Sent: 812}},
+		},
+		host: api.HostStatus{Name: "intake", Group: "edi", Clustered: true, Owner: "node-a", Epoch: 4, State: "running", Reason: "preferred owner",
+			Handlers: []api.HandlerStatus{{Adapter: "ftp", Node: "node-a", PID: 4711, State: "running", Restarts: 1, Error: "exited: signal: killed"}}},
+		messages: []api.Message{{ID: "0199a0b0-0000-7000-8000-000000000001", Location: "supplier-orders", Key: "/out/order-7.edi|120|1763812800",
+			State: "suspended", Pending: []string{"erp", "archive"}, Delivered: []string{}, Reason: "550 no such stream", Since: time.Unix(1763812800, 0)}},
+		adapters: []api.Adapter{
+			{Name: "broken", Path: "/usr/lib/fairlead/adapters/fairlead-adapter-broken", Error: "adapter broken: not executable"},
+			{Name: "ftp", Version: "1.0.0", Summary: "Files on an FTP server.", Path: "/usr/lib/fairlead/adapters/fairlead-adapter-ftp",
+				Receive: &api.AdapterSide{Exclusive: true, Schema: json.RawMessage(ftpSchema)},
+				Send:    &api.AdapterSide{Probes: true, Schema: json.RawMessage(`{"type":"object","properties":{}}`)}},
+		},
+		events: []api.Event{
+			{Index: 12, At: time.Unix(1763812800, 0), Kind: "deployed", Text: "deployment 7"},
+			{Index: 40, At: time.Unix(1763812860, 0), Kind: "group-assigned", Node: "node-a", Group: "edi", Epoch: 4, Text: "group edi: node-a owns it (epoch 4)"},
+		},
+		reply: api.DeployReply{Version: 8, Changed: true, Warnings: []string{"send port archive is used by no route"}},
+	}
+}
+
+const ftpSchema = `{"type":"object","required":["address"],"properties":{
+  "address":{"type":"string","description":"Server, as host:port."},
+  "password":{"type":"string","writeOnly":true,"description":"Password of the user."},
+  "tls":{"type":"string","enum":["none","explicit","implicit"],"default":"none"},
+  "timeout":{"type":"string","default":"30s","description":"Longest silence of the server.","examples":["30s","5m"]},
+  "port_range":{"type":"object","description":"Local ports.","required":["from"],"properties":{"from":{"type":"integer","minimum":1024,"maximum":65535}}},
+  "patterns":{"type":"array","items":{"type":"string"},"default":["*"]}}}`
+
+// troubledNode is the same cluster in a bad night.
+func troubledNode() *fakeNode {
+	f := quietNode()
+	f.status.Nodes[0].State, f.status.Nodes[0].LeaseMS = "dead", 0
+	f.status.Hosts[0] = api.HostStatus{Name: "intake", Group: "edi", Clustered: true, Epoch: 5, State: "unowned", Reason: "node-b: adapter ftp 1.0.0 missing"}
+	l := &f.status.ReceiveLocations[0]
+	l.State, l.Node, l.InDoubt, l.Suspended, l.LastError = "backing-off", "", 2, 1, "530 login incorrect\x1b[31m\nsecond line"
+	p := &f.status.SendPorts[0]
+	p.State, p.Retrying, p.LastError = "backing-off", 3, "dial tcp 10.0.0.21:4222: connection refused"
+	return f
+}
+
+// serve makes an API server of the node and returns its address.
+func serve(t *testing.T, b api.Backend) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "fl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	s := api.NewServer(b, api.Options{Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	socket := filepath.Join(dir, "s")
+	if err := s.Start(socket, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := s.Stop(ctx); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+	})
+	return "unix:" + socket
+}
+
+// result is what a command line left behind.
+type result struct {
+	out, err string
+	code     int
+}
+
+// fairlead runs one command line as main does, without a terminal.
+func fairlead(t *testing.T, args ...string) result {
+	t.Helper()
+	return fairleadIn(t, environment{}, args...)
+}
+
+func fairleadIn(t *testing.T, env environment, args ...string) result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var out, errs strings.Builder
+	if env.in == nil {
+		env.in = strings.NewReader("")
+	}
+	if env.getenv == nil {
+		env.getenv = func(string) string { return "" }
+	}
+	env.out, env.err = &out, &errs
+	code := report(&errs, run(ctx, args, env))
+	return result{out.String(), errs.String(), code}
+}
+
+// golden compares got with testdata/NAME.golden.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s: got\n%s\nwant\n%s", path, got, want)
+	}
+}

@@ -1,0 +1,260 @@
+package integration
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/fairlead-io/fairlead/demo/cluster"
+)
+
+// A runtime that is frozen with live plugins is the worst case for a lease: only
+// the plugins themselves can keep it.
+func TestPluginsOfAFrozenRuntimeAreGoneBeforeTheNewOwnerComes(t *testing.T) {
+	const logged = "LogFormat fairlead \"%{iso8601} %P %m\"\nExtendedLog %s ALL fairlead"
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	journal := filepath.Join(dir, "commands.log")
+	ftp := startServer(t, "proftpd", "EXTRA="+strings.Replace(logged, "%s", journal, 1))
+	queue := startBroker(t)
+	ftp.folder(t, "out")
+	c := startCluster(t, 3)
+	deploy(t, c, fmt.Sprintf(`
+hosts:
+  intake: {clustered: true}
+  outbound: {clustered: false}
+receive_locations:
+  files:
+    host: intake
+    adapter: ftp
+    endpoint: {address: %q, user: tester, password: secret, directory: out, stable_for: 0s}
+    schedule: {every: 200ms}
+    to: [stream]
+send_ports:
+  stream: {host: outbound, adapter: queue, endpoint: %s}
+`, ftp.addr(), queue.port("out.files")), "intake", "outbound")
+	files := cluster.Files(11, 60, 1<<20)
+	for _, f := range files[:20] {
+		ftp.put(t, "out", f.Name, f.Content)
+	}
+	queue.waitFor(t, 20, 30*time.Second)
+
+	from := owner(t, c, "intake", "")
+	old := c.Node(from)
+	plugins := children(t, old.PID())
+	if len(plugins) < 2 {
+		t.Fatalf("%s has the plugin processes %v, want an FTP and a queue adapter", from, plugins)
+	}
+	before := incarnation(t, c, from)
+	frozen := time.Now()
+	if err := old.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	gone := make(chan time.Time, 1)
+	go func() { // ends when the plugins do, or with the test
+		for alive(plugins) && t.Context().Err() == nil {
+			wait(t, time.Millisecond)
+		}
+		gone <- time.Now()
+	}()
+	for _, f := range files[20:40] {
+		ftp.put(t, "out", f.Name, f.Content)
+	}
+	to := owner(t, c, "intake", from)
+	var ended time.Time
+	select {
+	case ended = <-gone:
+	case <-time.After(10 * time.Second):
+		t.Fatalf("plugins %v still run 10 s after their runtime was frozen", plugins)
+	}
+	queue.waitFor(t, 40, 30*time.Second)
+	first := firstLoginAfter(t, journal, frozen)
+	t.Logf("plugins gone %d ms after the freeze; %s's first command %d ms after it",
+		ended.Sub(frozen).Milliseconds(), to, first.Sub(frozen).Milliseconds())
+	if first.Before(ended) {
+		t.Errorf("%s reached the FTP server at %v, %v before the frozen node's plugins were gone", to, first, ended.Sub(first))
+	}
+
+	if err := old.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 30*time.Second, func() string {
+		if now := incarnation(t, c, from); now == before || now == "" {
+			return fmt.Sprintf("%s is still incarnation %s", from, now)
+		}
+		return ""
+	})
+	for _, f := range files[40:] {
+		ftp.put(t, "out", f.Name, f.Content)
+	}
+	queue.waitFor(t, 60, 30*time.Second)
+	ftp.drained(t, "out", 30*time.Second)
+	if now := owner(t, c, "intake", ""); now != to {
+		t.Errorf("the group went to %s although %s was well", now, to)
+	}
+	judge(t, files, queue.hashes(t))
+}
+
+// children are the processes whose parent is pid.
+func children(t *testing.T, pid int) []int {
+	t.Helper()
+	var pids []int
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range stats {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			continue
+		}
+		_, rest, _ := strings.Cut(string(data), ") ")
+		if fields := strings.Fields(rest); len(fields) > 1 && fields[1] == strconv.Itoa(pid) {
+			child, _ := strconv.Atoi(strings.Split(name, "/")[2])
+			pids = append(pids, child)
+		}
+	}
+	return pids
+}
+
+// alive reports whether any of the processes still runs; a zombie does not act.
+func alive(pids []int) bool {
+	for _, pid := range pids {
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			continue
+		}
+		if _, rest, _ := strings.Cut(string(data), ") "); !strings.HasPrefix(rest, "Z") {
+			return true
+		}
+	}
+	return false
+}
+
+func incarnation(t *testing.T, c *cluster.Cluster, node string) string {
+	t.Helper()
+	s, err := c.Status(t.Context())
+	if err != nil {
+		return ""
+	}
+	for _, n := range s.Nodes {
+		if n.Name == node && n.State == "alive" {
+			return n.Incarnation
+		}
+	}
+	return ""
+}
+
+// firstLoginAfter is when the server's own log shows the first login after at. A
+// session that began before belongs to the frozen node.
+func firstLoginAfter(t *testing.T, journal string, at time.Time) time.Time {
+	t.Helper()
+	f, err := os.Open(journal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		fields := strings.Fields(lines.Text()) // 2026-11-23 01:02:03,456 PID COMMAND
+		if len(fields) < 4 || fields[3] != "USER" {
+			continue
+		}
+		when, err := time.ParseInLocation("2006-01-02 15:04:05.000", fields[0]+" "+strings.Replace(fields[1], ",", ".", 1), time.UTC)
+		if err != nil {
+			t.Fatalf("line %q of the server's log: %v", lines.Text(), err)
+		}
+		if when.After(at) {
+			return when
+		}
+	}
+	t.Fatal("the server's log shows no login after the freeze")
+	return time.Time{}
+}
+
+func TestWithoutAMajorityNobodyActsAndWorkResumesWhenOneComesBack(t *testing.T) {
+	ftp, queue := startServer(t, "vsftpd"), startBroker(t)
+	ftp.folder(t, "out")
+	c := startCluster(t, 3)
+	deploy(t, c, fmt.Sprintf(`
+hosts:
+  intake: {clustered: true, preferred_owners: [node-a]}
+  outbound: {clustered: false}
+receive_locations:
+  files:
+    host: intake
+    adapter: ftp
+    endpoint: {address: %q, user: tester, password: secret, directory: /out, stable_for: 0s}
+    schedule: {every: 200ms}
+    to: [stream]
+send_ports:
+  stream: {host: outbound, adapter: queue, endpoint: %s}
+`, ftp.addr(), queue.port("out.files")), "intake", "outbound")
+	files := cluster.Files(12, 60, 1<<20)
+	for _, f := range files[:20] {
+		ftp.put(t, "out", f.Name, f.Content)
+	}
+	queue.waitFor(t, 20, 30*time.Second)
+	ftp.drained(t, "out", 30*time.Second)
+
+	last := c.Node(owner(t, c, "intake", ""))
+	for _, n := range c.Nodes {
+		if n != last {
+			if err := n.Kill(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	eventually(t, 10*time.Second, func() string {
+		if left := children(t, last.PID()); alive(left) {
+			return fmt.Sprintf("%s alone still runs plugins %v", last.Name, left)
+		}
+		return ""
+	})
+	if _, err := c.Status(t.Context()); err == nil {
+		t.Error("one node of three says that it has a quorum")
+	}
+	for _, f := range files[20:] {
+		ftp.put(t, "out", f.Name, f.Content)
+	}
+	// Many polls' and leases' time: nobody may come.
+	logged := size(t, filepath.Join(ftp.dir, "ftp.log"))
+	quiet, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	<-quiet.Done()
+	if now := size(t, filepath.Join(ftp.dir, "ftp.log")); now != logged {
+		t.Error("somebody talked to the FTP server without a majority")
+	}
+	if n := queue.count(t); n != 20 {
+		t.Errorf("%d messages, want the 20 from before", n)
+	}
+
+	for _, n := range c.Nodes {
+		if n != last {
+			if err := n.Start(); err != nil {
+				t.Fatal(err)
+			}
+			break
+		}
+	}
+	queue.waitFor(t, 60, 30*time.Second)
+	ftp.drained(t, "out", 30*time.Second)
+	judge(t, files, queue.hashes(t))
+}
+
+func size(t *testing.T, file string) int64 {
+	t.Helper()
+	info, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
+}

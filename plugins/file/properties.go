@@ -1,0 +1,111 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/fairlead-io/fairlead/sdk"
+)
+
+// What becomes of a file after delivery: the values of after_delivery.
+const (
+	afterDelete = "delete"
+	afterMove   = "move"
+	afterKeep   = "keep"
+)
+
+// What a send does when the final name is taken: the values of if_exists.
+const (
+	existsReplace = "replace"
+	existsFail    = "fail"
+)
+
+// receiveProperties are the endpoint properties of a receive location.
+type receiveProperties struct {
+	Directory     string       `json:"directory" jsonschema:"required,minLength=1" jsonschema_description:"Directory to read, as an absolute path that means the same on every node that may own the host. Its subdirectories are not read."`
+	Pattern       string       `json:"pattern" jsonschema:"default=*" jsonschema_description:"Names to take: * matches any characters, ? one, [a-z] a range. Case counts."`
+	StableFor     sdk.Duration `json:"stable_for" jsonschema:"default=2s" jsonschema_description:"How long size and time of a file must not have changed before it is taken. 0s takes it at once: only where files appear whole, by a rename."`
+	AfterDelivery string       `json:"after_delivery" jsonschema:"enum=delete,enum=move,enum=keep,default=delete" jsonschema_description:"What happens to a delivered file: delete it, move it to move_to, or keep it where it is."`
+	MoveTo        string       `json:"move_to,omitempty" jsonschema_description:"Directory for after_delivery: move, on the same file system; made when missing. Relative to directory unless it is an absolute path."`
+	Marker        string       `json:"marker,omitempty" jsonschema_description:"Name of a file that must be in directory; without it the directory counts as out of reach. A guard against a file system that is not mounted: an empty mount point looks like a directory whose files are all gone."`
+}
+
+// sendProperties are the endpoint properties of a send port.
+type sendProperties struct {
+	Directory string       `json:"directory" jsonschema:"required,minLength=1" jsonschema_description:"Existing directory to write to, as an absolute path that means the same on every node that may own the host."`
+	Name      sdk.Template `json:"name" jsonschema:"default={{fairlead.id}}" jsonschema_description:"Name of the file. May use {{fairlead.id}}, {{ftp.name}}, {{now:20060102T150405Z}} and other context properties; now is the time at which the message was taken in. A name with {{fairlead.id}} lets the port tell best whether a message has arrived."`
+	IfExists  string       `json:"if_exists" jsonschema:"enum=replace,enum=fail,default=replace" jsonschema_description:"When the name is taken: replace the file, or fail and try again later."`
+	Marker    string       `json:"marker,omitempty" jsonschema_description:"Name of a file that must be in directory; without it the directory counts as out of reach. A guard against a file system that is not mounted: an empty mount point looks like a directory whose files are all gone."`
+}
+
+var (
+	_ sdk.Properties = receiveProperties{}
+	_ sdk.Properties = sendProperties{}
+)
+
+func problem(property, format string, args ...any) error {
+	return &sdk.PropertyError{Property: property, Problem: fmt.Sprintf(format, args...)}
+}
+
+// Validate finds what the schema cannot say.
+func (p receiveProperties) Validate() error {
+	errs := []error{checkDirectory(p.Directory), checkMarker(p.Marker)}
+	if _, err := path.Match(p.Pattern, ""); err != nil {
+		errs = append(errs, problem("pattern", "%q is not a pattern: a [ without ], or a trailing backslash", p.Pattern))
+	}
+	if strings.Contains(p.Pattern, "/") {
+		errs = append(errs, problem("pattern", "%q contains a slash; name the directory under directory", p.Pattern))
+	}
+	if p.Pattern == "" {
+		errs = append(errs, problem("pattern", "is empty and matches nothing; want * for every name"))
+	}
+	switch {
+	case p.AfterDelivery == afterMove && p.MoveTo == "":
+		errs = append(errs, problem("move_to", "is missing; after_delivery: move needs a directory to move to"))
+	case p.AfterDelivery != afterMove && p.MoveTo != "":
+		errs = append(errs, problem("move_to", "has no effect with after_delivery: %s; want after_delivery: move", p.AfterDelivery))
+	case p.MoveTo != "" && p.moveTo() == filepath.Clean(p.Directory):
+		errs = append(errs, problem("move_to", "is the directory that is read; files would be taken again"))
+	}
+	return errors.Join(errs...)
+}
+
+// moveTo is move_to as an absolute path.
+func (p receiveProperties) moveTo() string {
+	if filepath.IsAbs(p.MoveTo) {
+		return filepath.Clean(p.MoveTo)
+	}
+	return filepath.Join(p.Directory, p.MoveTo)
+}
+
+// Validate finds what the schema cannot say.
+func (p sendProperties) Validate() error {
+	errs := []error{checkDirectory(p.Directory), checkMarker(p.Marker)}
+	if strings.ContainsAny(p.Name.String(), "/\\\x00") {
+		errs = append(errs, problem("name", "%q contains a slash, a backslash or a NUL; name the directory under directory", p.Name))
+	}
+	if strings.HasPrefix(p.Name.String(), tempPrefix) {
+		errs = append(errs, problem("name", "begins with %s, which marks files that are being written", tempPrefix))
+	}
+	return errors.Join(errs...)
+}
+
+func checkDirectory(directory string) error {
+	switch {
+	case !filepath.IsAbs(directory):
+		return problem("directory", "%q is not an absolute path; a relative one would mean another place on every node", directory)
+	case strings.ContainsRune(directory, 0):
+		return problem("directory", "contains a NUL")
+	}
+	return nil
+}
+
+func checkMarker(name string) error {
+	if strings.ContainsAny(name, "/\\\x00") || name == "." || name == ".." {
+		return problem("marker", "%q is not the name of a file in directory", name)
+	}
+	return nil
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	ftpclient "github.com/jlaffaye/ftp"
+
+	"github.com/fairlead-io/fairlead/sdk"
+)
+
+// Open starts to read one file. The content holds a connection until it is
+// closed.
+func (s *source) Open(ctx context.Context, item sdk.Item) (*sdk.Content, error) {
+	f, ok := item.Handle.(*file)
+	if !ok {
+		return nil, fmt.Errorf("open %s: the item is not one of this location's listing", item.Key)
+	}
+	if strings.ContainsAny(f.name, "\r\n\x00") {
+		return nil, sdk.Permanent(fmt.Errorf("the name %q has a line break or a NUL, which no FTP command can carry; rename the file", f.name))
+	}
+	s.times.take(f)
+	b, err := s.retrieve(ctx, f)
+	if err != nil {
+		s.times.forget(f.name)
+		return nil, err
+	}
+	return sdk.Body(b), nil
+}
+
+func (s *source) retrieve(ctx context.Context, f *file) (*body, error) {
+	for {
+		c, err := s.pool.acquire(ctx)
+		if err != nil {
+			return nil, err
+		}
+		b := &body{source: s, file: f, session: c, ctx: ctx}
+		again := c.used
+		err = c.run(ctx, func() (err error) {
+			b.response, err = c.ftp.Retr(join(c.absolute(s.props.Directory), f.name))
+			return err
+		})
+		if err == nil {
+			// The context ends the reading too.
+			b.stop = context.AfterFunc(ctx, c.kill)
+			return b, nil
+		}
+		gone := c.isDead()
+		if !gone {
+			err = s.explainRefusal(ctx, c, f, err)
+		}
+		s.pool.release(c)
+		switch {
+		case !gone:
+			return nil, err
+		case ctx.Err() != nil:
+			return nil, err
+		case !again:
+			// It broke before anything of the file came.
+			return nil, sdk.Disconnected(fmt.Errorf("read %s: %w", f.name, err))
+		}
+	}
+}
+
+// explainRefusal finds out whether a refused file is gone: servers use the same
+// reply for files that they do not let us read.
+func (s *source) explainRefusal(ctx context.Context, c *session, f *file, refusal error) error {
+	err := fmt.Errorf("read %s: %w", f.name, refusal)
+	if !isMissing(refusal) {
+		return err
+	}
+	missing := false
+	lookErr := c.run(ctx, func() error {
+		now, err := c.look(c.absolute(s.props.Directory), f.name)
+		missing = err == nil && !now.exists
+		return err
+	})
+	if lookErr == nil && missing {
+		return sdk.Gone(err)
+	}
+	return err
+}
+
+// body reads one file. It is used by one goroutine.
+type body struct {
+	source   *source
+	file     *file
+	session  *session
+	response *ftpclient.Response
+	ctx      context.Context // the reading's
+	stop     func() bool
+	n        int64
+	ended    bool
+	failed   error
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.ended {
+		return 0, io.EOF
+	}
+	if b.failed != nil {
+		return 0, b.failed
+	}
+	n, err := b.response.Read(p)
+	b.n += int64(n)
+	switch {
+	case errors.Is(err, io.EOF):
+		b.ended = true
+	case err != nil:
+		b.failed = ended(b.ctx, fmt.Errorf("read %s after %d bytes: %w", b.file.name, b.n, err))
+		err = b.failed
+	}
+	return n, err
+}
+
+// Close says whether the file was read whole: the server has to confirm the
+// transfer, and the size must be the one that was listed. After less than the
+// whole file the connection is given up, because servers differ in what they
+// reply to a transfer that the client broke off, if they reply at all.
+func (b *body) Close() error {
+	err := b.finish()
+	if !b.stop() {
+		b.session.kill()
+	}
+	b.source.pool.release(b.session)
+	if err != nil {
+		b.source.times.forget(b.file.name)
+		return err
+	}
+	if b.source.props.AfterDelivery == afterKeep {
+		b.source.times.untake(b.file.name)
+	} else if b.ended && b.file.size >= 0 {
+		b.source.times.readWhole(b.file)
+	}
+	return nil
+}
+
+func (b *body) finish() error {
+	if !b.ended {
+		b.session.kill()
+		return b.failed
+	}
+	if err := b.response.Close(); err != nil {
+		if !isRefusal(err) {
+			b.session.kill()
+		}
+		return ended(b.ctx, fmt.Errorf("read %s: the server did not confirm the transfer: %w", b.file.name, err))
+	}
+	switch {
+	case b.file.size < 0 || b.n == b.file.size:
+		return nil
+	case b.n > b.file.size:
+		return sdk.Gone(fmt.Errorf("%s has grown from %d to %d bytes since it was listed", b.file.name, b.file.size, b.n))
+	}
+	return fmt.Errorf("read %s: got %d of %d bytes", b.file.name, b.n, b.file.size)
+}

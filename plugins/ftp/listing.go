@@ -1,0 +1,195 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"path"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	ftpclient "github.com/jlaffaye/ftp"
+)
+
+// entry is one regular file of a directory.
+type entry struct {
+	name string
+	// size in bytes, -1 if the listing does not say.
+	size int64
+	// modified is zero if the listing does not say.
+	modified time.Time
+	// precise says that modified has the precision of the file system's seconds;
+	// LIST knows minutes, and only the day for old files.
+	precise bool
+}
+
+// list returns the regular files of a directory: all of them, or an error. It
+// changes into the directory first, because servers such as vsftpd and Pure-FTPd
+// answer LIST of a missing directory with success and nothing.
+func (s *session) list(dir string) ([]entry, error) {
+	if err := s.ftp.ChangeDir(dir); err != nil {
+		return nil, fmt.Errorf("change to directory %s: %w", dir, err)
+	}
+	parsed, lines, err := s.rawList("")
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", dir, err)
+	}
+	var entries []entry
+	if s.ftp.IsTimePreciseInList() {
+		entries, err = fromMLSD(lines)
+	} else {
+		entries, err = s.fromLIST(parsed, lines)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", dir, err)
+	}
+	for _, e := range entries {
+		if strings.ContainsAny(e.name, "/\x00") {
+			return nil, found("list %s: the name %q cannot be in a directory", dir, e.name)
+		}
+	}
+	return entries, nil
+}
+
+// rawList asks for a listing and returns it both parsed by the library and as
+// it came.
+func (s *session) rawList(target string) ([]*ftpclient.Entry, []string, error) {
+	s.record = &bytes.Buffer{}
+	parsed, err := s.ftp.List(target)
+	text := s.record.String()
+	s.record = nil
+	if err != nil {
+		return nil, nil, err
+	}
+	return parsed, splitLines(text), nil
+}
+
+func splitLines(text string) []string {
+	var lines []string
+	for line := range strings.SplitSeq(text, "\n") {
+		line = strings.TrimSuffix(line, "\r")
+		if strings.TrimSpace(line) != "" {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+// fromMLSD reads a listing of RFC 3659. The library's own parser takes symbolic
+// links for files and leaves out what it does not understand.
+func fromMLSD(lines []string) ([]entry, error) {
+	var entries []entry
+	for _, line := range lines {
+		e, regular, err := parseMLSD(line)
+		if err != nil {
+			return nil, err
+		}
+		if regular {
+			entries = append(entries, e)
+		}
+	}
+	return entries, nil
+}
+
+// parseMLSD reads a line such as "type=file;size=7;modify=20260105103300; name".
+func parseMLSD(line string) (e entry, regular bool, err error) {
+	facts, name, ok := strings.Cut(line, " ")
+	if !ok || name == "" || facts != "" && !strings.HasSuffix(facts, ";") {
+		return entry{}, false, found("line %q is not in the form of MLSD; set disable_mlsd: true", line)
+	}
+	e, kind := entry{name: name, size: -1}, "file"
+	for fact := range strings.SplitSeq(strings.TrimSuffix(facts, ";"), ";") {
+		key, value, _ := strings.Cut(fact, "=")
+		switch strings.ToLower(key) {
+		case "type":
+			kind = strings.ToLower(value)
+		case "size":
+			e.size, err = strconv.ParseInt(value, 10, 64)
+		case "modify":
+			// A fraction of a second may follow and is read too.
+			e.modified, err = time.ParseInLocation("20060102150405", value, time.UTC)
+			e.precise = true
+		}
+		if err != nil {
+			return entry{}, false, found("line %q of MLSD: %w", line, err)
+		}
+	}
+	return e, kind == "file" && name != "." && name != "..", nil
+}
+
+// fromLIST makes sure that the library has understood every line of a LIST, a
+// format that was never specified. If not, or if there is nothing, it asks for
+// the bare names: none of them may be missing.
+func (s *session) fromLIST(parsed []*ftpclient.Entry, lines []string) ([]entry, error) {
+	var entries []entry
+	known := map[string]bool{".": true, "..": true}
+	for _, p := range parsed {
+		known[p.Name] = true
+		if p.Type == ftpclient.EntryTypeFile && p.Name != "." && p.Name != ".." {
+			entries = append(entries, entry{name: p.Name, size: int64(p.Size), modified: p.Time})
+		}
+	}
+	lost := unparsed(parsed, lines, known)
+	if len(entries) > 0 && len(lost) == 0 {
+		return entries, nil
+	}
+	names, err := s.ftp.NameList("")
+	if err != nil {
+		// Several servers refuse NLST of a directory without files.
+		if isRefusal(err) && len(lost) == 0 {
+			return entries, nil
+		}
+		return nil, fmt.Errorf("list names: %w", err)
+	}
+	for _, name := range names {
+		name = path.Base(name)
+		// Hidden files are in the NLST of some servers and in the LIST of none.
+		if !known[name] && !strings.HasPrefix(name, ".") {
+			return nil, found("the server's LIST is not understood: %q is not in it; its lines look like %q", name, sample(lost))
+		}
+	}
+	return entries, nil
+}
+
+func sample(lines []string) string {
+	if len(lines) == 0 {
+		return ""
+	}
+	return lines[0]
+}
+
+// notFile is what `ls -l` writes for things that are neither file, directory nor
+// link, such as sockets: they are rightly left out. The name is the last group,
+// after a time ("10:33") or a year.
+var notFile = regexp.MustCompile(`^[^-dl\s][-rwxsStT]{9}[+.@]? .* (?:\d\d:\d\d|\d{4}) (.+)$`)
+
+// header is the first line of `ls -l`.
+var header = regexp.MustCompile(`^[Tt]otal \d+$`)
+
+// unparsed returns the lines that are in none of the entries. Both are in the
+// same order. Names of things that are no files are added to known.
+func unparsed(parsed []*ftpclient.Entry, lines []string, known map[string]bool) []string {
+	var lost []string
+	for _, line := range lines {
+		if len(parsed) > 0 {
+			name := parsed[0].Name
+			if parsed[0].Type == ftpclient.EntryTypeLink && parsed[0].Target != "" {
+				name += " -> " + parsed[0].Target
+			}
+			if strings.HasSuffix(line, name) {
+				parsed = parsed[1:]
+				continue
+			}
+		}
+		if header.MatchString(line) {
+			continue
+		}
+		if m := notFile.FindStringSubmatch(line); m != nil {
+			known[m[1]] = true
+			continue
+		}
+		lost = append(lost, line)
+	}
+	return lost
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fairlead-io/fairlead/sdk"
+)
+
+// Probe tells whether a message has arrived, by what is at the server:
+//
+//   - A name that contains the message's ID is written by nobody else, and only
+//     whole: if a file of the right size has it, the message has arrived.
+//   - Under any other name it has arrived if the file has the message's very
+//     content and is not older than the message.
+//   - A temporary file means that the last attempt did not come to its rename:
+//     absent. (Under a name with the time that is all there is to go by.)
+//   - If there is neither, the message may have arrived and been taken away since
+//     by whom it was meant for: unknown, unless all attempts were made by this
+//     process and failed earlier.
+func (k *sink) Probe(ctx context.Context, m *sdk.Message) (sdk.Arrival, error) {
+	if k.sent.knownAbsent(m) {
+		return sdk.Absent, nil
+	}
+	at, err := k.place(m)
+	if err != nil {
+		return sdk.Unknown, err
+	}
+	arrival := sdk.Unknown
+	err = k.pool.with(ctx, func(c *session) (err error) {
+		arrival, err = k.probe(c, m, at)
+		return err
+	})
+	if err != nil {
+		return sdk.Unknown, fmt.Errorf("probe %s: %w", at.name, err)
+	}
+	return arrival, nil
+}
+
+func (k *sink) probe(c *session, m *sdk.Message, at place) (sdk.Arrival, error) {
+	unique := k.props.Name.Unique() && k.props.Name.Repeatable()
+	if unique {
+		f, err := c.size(c.absolute(k.props.Directory), at.name)
+		if err != nil || f.exists && f.size == m.Body().Size {
+			return sdk.Arrived, err
+		}
+	}
+	temporary, err := c.size(c.absolute(k.props.TemporaryDirectory), at.temporary)
+	switch {
+	case err != nil:
+		return sdk.Unknown, err
+	case temporary.exists:
+		return sdk.Absent, nil
+	case unique || !k.props.Name.Repeatable():
+		return sdk.Unknown, nil
+	}
+	same, err := k.sameContent(c, m, at)
+	if err != nil || !same {
+		return sdk.Unknown, err
+	}
+	return sdk.Arrived, nil
+}
+
+// sameContent reports whether the file under a name that others may use too
+// holds this message: the size, a time not before the message was made, and the
+// content by its SHA-256 must all say so. A server clock that runs behind ours
+// makes the answer no, which is safe.
+func (k *sink) sameContent(c *session, m *sdk.Message, at place) (bool, error) {
+	dir, body := c.absolute(k.props.Directory), m.Body()
+	f, err := c.look(dir, at.name)
+	if err != nil || !f.exists || f.size != body.Size {
+		return false, err
+	}
+	if made, ok := madeAt(m.ID); ok && !f.modified.IsZero() && f.modified.Before(made) {
+		return false, nil
+	}
+	want, err := digest(body)
+	if err != nil {
+		return false, found("read the message's body: %w", err)
+	}
+	response, err := c.ftp.Retr(join(dir, at.name))
+	if isMissing(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	hash := sha256.New()
+	n, err := io.Copy(hash, response)
+	if err != nil {
+		// The rest of it is still on its way: give the connection up.
+		c.kill()
+		return false, err
+	}
+	if err := response.Close(); err != nil {
+		return false, err
+	}
+	return n == body.Size && bytes.Equal(hash.Sum(nil), want), nil
+}
+
+func digest(p *sdk.MessagePart) ([]byte, error) {
+	if len(p.SHA256) == sha256.Size {
+		return p.SHA256, nil
+	}
+	r, err := p.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	hash := sha256.New()
+	if _, err := io.Copy(hash, r); err != nil {
+		return nil, err
+	}
+	return hash.Sum(nil), nil
+}
+
+// madeAt is when the message got its ID (RFC 9562, UUIDv7), to the second.
+func madeAt(id string) (time.Time, bool) {
+	u, err := uuid.Parse(id)
+	if err != nil || u.Version() != 7 {
+		return time.Time{}, false
+	}
+	seconds, _ := u.Time().UnixTime()
+	return time.Unix(seconds, 0), true
+}

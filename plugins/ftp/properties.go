@@ -1,0 +1,220 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/fairlead-io/fairlead/sdk"
+)
+
+// How the connection is encrypted: the values of the property tls.
+const (
+	tlsNone     = "none"
+	tlsExplicit = "explicit"
+	tlsImplicit = "implicit"
+)
+
+// What becomes of a file after delivery: the values of after_delivery.
+const (
+	afterDelete = "delete"
+	afterMove   = "move"
+	afterKeep   = "keep"
+)
+
+// What a send does when the final name is taken: the values of if_exists.
+const (
+	existsReplace = "replace"
+	existsFail    = "fail"
+)
+
+// connection is what receive locations and send ports have in common.
+type connection struct {
+	Address            string       `json:"address" jsonschema:"required,minLength=1" jsonschema_description:"Server, as host or host:port. Without a port 21 is used, with tls: implicit 990."`
+	User               string       `json:"user" jsonschema:"default=anonymous" jsonschema_description:"Name to log in with."`
+	Password           sdk.Secret   `json:"password,omitempty" jsonschema_description:"Password to log in with."`
+	TLS                string       `json:"tls" jsonschema:"enum=none,enum=explicit,enum=implicit,default=none" jsonschema_description:"Encryption of both channels (RFC 4217): none, explicit (AUTH TLS on the usual port) or implicit (TLS from the first byte)."`
+	TLS13              bool         `json:"tls13" jsonschema:"default=false" jsonschema_description:"Allow TLS 1.3. Off by default because servers that want the TLS session resumed on data connections, such as vsftpd, break off uploads under 1.3."`
+	CAFile             string       `json:"ca_file,omitempty" jsonschema_description:"PEM file with the certificates to trust instead of the system's."`
+	ServerName         string       `json:"server_name,omitempty" jsonschema_description:"Name that the server's certificate must have. Default: the host in address."`
+	InsecureSkipVerify bool         `json:"insecure_skip_verify" jsonschema:"default=false" jsonschema_description:"Accept any certificate. For tests only: anybody on the way can read the password."`
+	Connections        int          `json:"connections" jsonschema:"minimum=1,maximum=64,default=2" jsonschema_description:"Most connections to the server at the same time."`
+	Timeout            sdk.Duration `json:"timeout" jsonschema:"default=30s" jsonschema_description:"How long a connect, a reply or a transfer may go without any progress."`
+	DisableEPSV        bool         `json:"disable_epsv" jsonschema:"default=false" jsonschema_description:"Use PASV at once instead of trying EPSV first."`
+	DisableMLSD        bool         `json:"disable_mlsd" jsonschema:"default=false" jsonschema_description:"Use LIST, SIZE and MDTM even if the server offers MLSD and MLST."`
+}
+
+// receiveProperties are the endpoint properties of a receive location.
+type receiveProperties struct {
+	connection
+	Directory     string       `json:"directory" jsonschema:"default=." jsonschema_description:"Directory to read; relative to the login directory unless it begins with a slash."`
+	Pattern       string       `json:"pattern" jsonschema:"default=*" jsonschema_description:"Names to take: * matches any characters, ? one, [a-z] a range. Case counts."`
+	StableFor     sdk.Duration `json:"stable_for" jsonschema:"default=2s" jsonschema_description:"How long size and time of a file must not have changed before it is taken. 0s takes it at once: only where files appear whole."`
+	AfterDelivery string       `json:"after_delivery" jsonschema:"enum=delete,enum=move,enum=keep,default=delete" jsonschema_description:"What happens to a delivered file: delete it, move it to move_to, or keep it where it is."`
+	MoveTo        string       `json:"move_to,omitempty" jsonschema_description:"Existing directory on the server for after_delivery: move; relative to directory unless it begins with a slash."`
+}
+
+// sendProperties are the endpoint properties of a send port.
+type sendProperties struct {
+	connection
+	Directory          string       `json:"directory" jsonschema:"default=." jsonschema_description:"Directory to write to; relative to the login directory unless it begins with a slash."`
+	Name               sdk.Template `json:"name" jsonschema:"default={{fairlead.id}}" jsonschema_description:"Name of the file. May use {{fairlead.id}}, {{ftp.name}}, {{now:20060102T150405Z}} and other context properties. A name with {{fairlead.id}} lets the port tell best whether a message has arrived."`
+	TemporaryDirectory string       `json:"temporary_directory,omitempty" jsonschema_description:"Existing directory for files that are being uploaded, on the same file system as directory; relative to the login directory unless it begins with a slash. Default: directory."`
+	IfExists           string       `json:"if_exists" jsonschema:"enum=replace,enum=fail,default=replace" jsonschema_description:"When the name is taken: replace the file, or fail and try again later."`
+}
+
+var (
+	_ sdk.Properties = receiveProperties{}
+	_ sdk.Properties = sendProperties{}
+)
+
+func problem(property, format string, args ...any) error {
+	return &sdk.PropertyError{Property: property, Problem: fmt.Sprintf(format, args...)}
+}
+
+// Validate finds what the schema cannot say.
+func (p receiveProperties) Validate() error {
+	errs := p.connection.problems()
+	errs = append(errs, checkDirectory("directory", p.Directory))
+	if _, err := path.Match(p.Pattern, ""); err != nil {
+		errs = append(errs, problem("pattern", "%q is not a pattern: a [ without ], or a trailing backslash", p.Pattern))
+	}
+	if strings.Contains(p.Pattern, "/") {
+		errs = append(errs, problem("pattern", "%q contains a slash; name the directory under directory", p.Pattern))
+	}
+	switch {
+	case p.AfterDelivery == afterMove && p.MoveTo == "":
+		errs = append(errs, problem("move_to", "is missing; after_delivery: move needs a directory to move to"))
+	case p.AfterDelivery != afterMove && p.MoveTo != "":
+		errs = append(errs, problem("move_to", "has no effect with after_delivery: %s; want after_delivery: move", p.AfterDelivery))
+	case p.MoveTo != "":
+		errs = append(errs, checkDirectory("move_to", p.MoveTo))
+		if p.moveTo() == path.Clean(p.Directory) {
+			errs = append(errs, problem("move_to", "is the directory that is read; files would be taken again"))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// moveTo is move_to as seen from the login directory.
+func (p receiveProperties) moveTo() string {
+	if strings.HasPrefix(p.MoveTo, "/") {
+		return path.Clean(p.MoveTo)
+	}
+	return path.Join(p.Directory, p.MoveTo)
+}
+
+// Validate finds what the schema cannot say.
+func (p sendProperties) Validate() error {
+	errs := p.connection.problems()
+	errs = append(errs, checkDirectory("directory", p.Directory))
+	if p.TemporaryDirectory != "" {
+		errs = append(errs, checkDirectory("temporary_directory", p.TemporaryDirectory))
+	}
+	if strings.ContainsAny(p.Name.String(), "\r\n\x00") {
+		errs = append(errs, problem("name", "contains a line break or a NUL"))
+	}
+	return errors.Join(errs...)
+}
+
+func (c connection) problems() []error {
+	var errs []error
+	if _, _, err := c.hostPort(); err != nil {
+		errs = append(errs, problem("address", "%v; want host or host:port", err))
+	}
+	if strings.ContainsAny(c.User, "\r\n\x00") {
+		errs = append(errs, problem("user", "contains a line break or a NUL"))
+	}
+	if strings.ContainsAny(c.Password.Reveal(), "\r\n\x00") {
+		errs = append(errs, problem("password", "contains a line break or a NUL; a password from a file may end in one"))
+	}
+	if c.Timeout.D() <= 0 {
+		errs = append(errs, problem("timeout", "must be more than 0s"))
+	}
+	if c.Connections < 1 {
+		errs = append(errs, problem("connections", "is %d, want 1 or more", c.Connections))
+	}
+	if c.TLS == tlsNone {
+		for name, set := range map[string]bool{"tls13": c.TLS13, "ca_file": c.CAFile != "", "server_name": c.ServerName != "", "insecure_skip_verify": c.InsecureSkipVerify} {
+			if set {
+				errs = append(errs, problem(name, "has no effect with tls: none; want tls: explicit or implicit"))
+			}
+		}
+	}
+	return errs
+}
+
+func checkDirectory(property, dir string) error {
+	if strings.ContainsAny(dir, "\r\n\x00") {
+		return problem(property, "contains a line break or a NUL")
+	}
+	return nil
+}
+
+// hostPort splits the address and fills in the port.
+func (c connection) hostPort() (host, port string, err error) {
+	port = "21"
+	if c.TLS == tlsImplicit {
+		port = "990"
+	}
+	if strings.ContainsAny(c.Address, " \r\n\x00/") {
+		return "", "", fmt.Errorf("%q is not an address", c.Address)
+	}
+	host, given, err := net.SplitHostPort(c.Address)
+	switch {
+	case err == nil:
+		port = given
+	case strings.HasPrefix(c.Address, "[") && strings.HasSuffix(c.Address, "]"):
+		host = c.Address[1 : len(c.Address)-1]
+	case net.ParseIP(c.Address) != nil || !strings.Contains(c.Address, ":"):
+		host = c.Address
+	default:
+		return "", "", fmt.Errorf("%q is not an address", c.Address)
+	}
+	if host == "" || port == "" {
+		return "", "", fmt.Errorf("%q lacks a host or a port", c.Address)
+	}
+	return host, port, nil
+}
+
+// tlsConfig returns the settings that every session clones, nil without TLS.
+func (c connection) tlsConfig() (*tls.Config, error) {
+	if c.TLS == tlsNone {
+		return nil, nil
+	}
+	host, _, err := c.hostPort()
+	if err != nil {
+		return nil, err
+	}
+	cfg := &tls.Config{
+		// The client library derives it neither in explicit mode nor for data
+		// connections; it is also the key of the session cache.
+		ServerName:         host,
+		InsecureSkipVerify: c.InsecureSkipVerify,
+		MinVersion:         tls.VersionTLS12,
+		MaxVersion:         tls.VersionTLS12,
+	}
+	if c.ServerName != "" {
+		cfg.ServerName = c.ServerName
+	}
+	if c.TLS13 {
+		cfg.MaxVersion = tls.VersionTLS13
+	}
+	if c.CAFile == "" {
+		return cfg, nil
+	}
+	pem, err := os.ReadFile(c.CAFile)
+	if err != nil {
+		return nil, problem("ca_file", "%v", err)
+	}
+	cfg.RootCAs = x509.NewCertPool()
+	if !cfg.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, problem("ca_file", "%s holds no PEM certificate", c.CAFile)
+	}
+	return cfg, nil
+}

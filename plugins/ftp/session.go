@@ -1,0 +1,246 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	ftpclient "github.com/jlaffaye/ftp"
+)
+
+// The steps of connecting, as they stand in errors.
+const (
+	stepConnect = "connect to"
+	stepLogin   = "log in at"
+)
+
+// endpoint is what all sessions of one receive location or send port share. It
+// does not change once made.
+type endpoint struct {
+	props connection
+	addr  string
+	tls   *tls.Config // nil without TLS
+	// relative says that some directory counts from the login directory.
+	relative bool
+	// noMLSD is set when the server offers MLSD and then does not know it.
+	noMLSD func() bool
+}
+
+// session is one control connection that is logged in, and its data connection
+// while there is one. One goroutine uses it at a time.
+type session struct {
+	end *endpoint
+	ftp *ftpclient.ServerConn
+	tls *tls.Config // with the session cache of this control connection alone
+	// login is the directory after login, if the endpoint has relative ones.
+	login string
+	// idleSince is when it was last given back; used says that it has been.
+	idleSince time.Time
+	used      bool
+
+	// For the dial function, which the library calls without arguments of ours.
+	opCtx  context.Context
+	record *bytes.Buffer // set while a listing is read
+	upload bool          // set while a file is sent
+
+	mu   sync.Mutex
+	raw  map[*rollingConn]struct{}
+	dead bool
+}
+
+// connect dials, encrypts and logs in. Every error says that nothing has
+// happened but that ([sdk.Disconnected]).
+func (e *endpoint) connect(ctx context.Context) (*session, error) {
+	s := &session{end: e, raw: map[*rollingConn]struct{}{}, opCtx: ctx}
+	options := []ftpclient.DialOption{
+		ftpclient.DialWithDialFunc(s.dial),
+		ftpclient.DialWithDisabledEPSV(e.props.DisableEPSV),
+		ftpclient.DialWithDisabledMLSD(e.props.DisableMLSD || e.noMLSD()),
+	}
+	if e.tls != nil {
+		s.tls = e.tls.Clone()
+		// A data connection has to resume the session of its own control
+		// connection. A cache that several share would offer another's.
+		s.tls.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+		if e.props.TLS == tlsExplicit {
+			options = append(options, ftpclient.DialWithExplicitTLS(s.tls))
+		} else {
+			options = append(options, ftpclient.DialWithTLS(s.tls))
+		}
+	}
+	step := stepConnect
+	err := s.run(ctx, func() error {
+		conn, err := ftpclient.Dial(e.addr, options...)
+		if err != nil {
+			return err
+		}
+		s.ftp, step = conn, stepLogin
+		if err := conn.Login(e.props.User, e.props.Password.Reveal()); err != nil {
+			return err
+		}
+		return s.askLogin()
+	})
+	if err != nil {
+		s.kill()
+		return nil, e.connectError(step, err)
+	}
+	return s, nil
+}
+
+// dial is called by the library: first for the control connection, then for
+// every data connection.
+func (s *session) dial(network, addr string) (net.Conn, error) {
+	d := net.Dialer{Timeout: s.end.props.Timeout.D()}
+	conn, err := d.DialContext(s.opCtx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	raw := &rollingConn{Conn: conn, timeout: s.end.props.Timeout.D()}
+	raw.closed = func() { s.forget(raw) }
+	if !s.remember(raw) {
+		_ = conn.Close()
+		return nil, net.ErrClosed
+	}
+	if s.ftp == nil {
+		if s.end.props.TLS != tlsImplicit {
+			return raw, nil
+		}
+		control := tls.Client(raw, s.tls)
+		if err := control.Handshake(); err != nil {
+			_ = raw.Close()
+			return nil, err
+		}
+		return control, nil
+	}
+	data := &dataConn{Conn: raw, raw: raw, record: s.record, upload: s.upload}
+	if s.tls != nil {
+		// The handshake waits for the first byte: servers begin theirs only
+		// after they have replied to the command.
+		data.tls = tls.Client(raw, s.tls)
+		data.Conn = data.tls
+	}
+	return data, nil
+}
+
+func (s *session) remember(c *rollingConn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dead {
+		return false
+	}
+	s.raw[c] = struct{}{}
+	return true
+}
+
+func (s *session) forget(c *rollingConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.raw, c)
+}
+
+// kill closes the sockets at once, which ends every wait on them. It may be
+// called from any goroutine and several times.
+func (s *session) kill() {
+	s.mu.Lock()
+	s.dead = true
+	open := make([]*rollingConn, 0, len(s.raw))
+	for c := range s.raw {
+		open = append(open, c)
+	}
+	s.mu.Unlock()
+	for _, c := range open {
+		_ = c.Close() // whatever it says, the connection is given up
+	}
+}
+
+func (s *session) isDead() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dead
+}
+
+// quit takes leave of the server without waiting for its answer.
+func (s *session) quit() {
+	if !s.isDead() {
+		_ = s.ftp.Quit()
+	}
+	s.kill()
+}
+
+// run does something on the connection under a context. When the context ends,
+// the sockets are closed, so that run returns soon. After anything but a plain
+// refusal by the server the session is dead: replies may still be on their way.
+func (s *session) run(ctx context.Context, do func() error) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	s.opCtx = ctx
+	stop := context.AfterFunc(ctx, s.kill)
+	err := do()
+	if !stop() {
+		s.kill()
+		if err == nil {
+			// It was done before the context ended.
+			return nil
+		}
+		return ended(ctx, err)
+	}
+	if err != nil && !isRefusal(err) {
+		s.kill()
+	}
+	return err
+}
+
+// askLogin notes where the login led, from which relative directories count. It
+// must come before the first CWD.
+func (s *session) askLogin() error {
+	if !s.end.relative {
+		return nil
+	}
+	login, err := s.ftp.CurrentDir()
+	if err != nil {
+		return fmt.Errorf("ask for the login directory: %w", err)
+	}
+	// RFC 959: a quote in the name is doubled.
+	login = strings.ReplaceAll(login, `""`, `"`)
+	if !strings.HasPrefix(login, "/") {
+		return fmt.Errorf("the login directory is %q; write directories with a leading slash", login)
+	}
+	s.login = login
+	return nil
+}
+
+// absolute makes a path that begins with a slash from a directory property.
+func (s *session) absolute(dir string) string {
+	if strings.HasPrefix(dir, "/") {
+		return path.Clean(dir)
+	}
+	return path.Join(s.login, dir)
+}
+
+// store uploads a file. It returns how much of r was read.
+func (s *session) store(target string, r io.Reader) (int64, error) {
+	s.upload = true
+	defer func() { s.upload = false }()
+	counted := &countingReader{r: r}
+	err := s.ftp.Stor(target, counted)
+	return counted.n, err
+}
+
+type countingReader struct {
+	r io.Reader
+	n int64
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}

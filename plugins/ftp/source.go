@@ -1,0 +1,281 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/fairlead-io/fairlead/sdk"
+)
+
+// minuteHold is how long a file is held back where its time is known to the
+// minute only: a file of the same name and size that comes after it was taken
+// then has another key.
+const minuteHold = 61 * time.Second
+
+// filesPerHelper is how many files it takes to make another connection worth
+// while for asking for their times.
+const filesPerHelper = 50
+
+// source is one receive location.
+type source struct {
+	props receiveProperties
+	env   sdk.Env
+	pool  *pool
+	times *timeBook
+}
+
+var _ sdk.PolledSource = (*source)(nil)
+
+// file is the handle of an item: the version of the file that was listed.
+type file struct {
+	name     string
+	size     int64     // -1: not known
+	modified time.Time // zero: not known
+	// precise is whether modified is good to the second.
+	precise bool
+}
+
+func openSource(_ context.Context, p receiveProperties, env sdk.Env) (sdk.PolledSource, error) {
+	connections, err := newPool(p.connection, p.Directory)
+	if err != nil {
+		return nil, err
+	}
+	return &source{props: p, env: env, pool: connections, times: newTimeBook()}, nil
+}
+
+// List returns the files of the directory that match the pattern.
+func (s *source) List(ctx context.Context) ([]sdk.Item, error) {
+	files, err := s.list(ctx)
+	if isUnknownCommand(err) && !s.pool.noMLSD.Swap(true) {
+		// It offers MLSD but does not know it. Sessions from now on use LIST.
+		s.env.Log.Info("server refuses MLSD, using LIST", "error", err)
+		s.pool.dropIdle()
+		files, err = s.list(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	items := make([]sdk.Item, len(files))
+	for i := range files {
+		items[i] = s.item(&files[i])
+	}
+	return items, nil
+}
+
+func (s *source) list(ctx context.Context) ([]file, error) {
+	var files []file
+	err := s.pool.with(ctx, func(c *session) error {
+		dir := c.absolute(s.props.Directory)
+		entries, err := c.list(dir)
+		if err != nil {
+			return err
+		}
+		var refused []string
+		files, refused, err = s.withTimes(ctx, c, dir, s.matching(entries))
+		if err != nil || len(refused) == 0 {
+			return err
+		}
+		// They went away in between, or the server lists what it tells nothing
+		// about: then the listing is not complete.
+		entries, err = c.list(dir)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if slices.Contains(refused, e.name) {
+				return found("the server lists %s in %s but does not tell its time (MDTM); check its permissions", e.name, dir)
+			}
+		}
+		return nil
+	})
+	return files, err
+}
+
+// withTimes finds out the exact times of the files, on every connection that
+// nobody else uses now.
+func (s *source) withTimes(ctx context.Context, c *session, dir string, files []file) ([]file, []string, error) {
+	askers := []asker{func(f file) (time.Time, bool, error) { return c.modified(dir, f.name) }}
+	for len(askers) <= len(files)/filesPerHelper && !c.ftp.IsTimePreciseInList() {
+		helper, ok := s.pool.tryAcquire(ctx)
+		if !ok {
+			break
+		}
+		defer s.pool.release(helper)
+		askers = append(askers, func(f file) (t time.Time, exists bool, err error) {
+			err = helper.run(ctx, func() error {
+				t, exists, err = helper.modified(dir, f.name)
+				return err
+			})
+			return t, exists, err
+		})
+	}
+	return s.times.complete(askers, files)
+}
+
+func (s *source) matching(entries []entry) []file {
+	var files []file
+	for _, e := range entries {
+		if matches(s.props.Pattern, e.name) {
+			files = append(files, file{name: e.name, size: e.size, modified: e.modified, precise: e.precise})
+		}
+	}
+	return files
+}
+
+// item describes one file to the runtime.
+func (s *source) item(f *file) sdk.Item {
+	stable := s.props.StableFor.D()
+	if !f.precise && stable > 0 {
+		stable = max(stable, minuteHold)
+	}
+	directory := path.Clean(s.props.Directory)
+	properties := map[string]string{
+		"ftp.name":      printable(f.name),
+		"ftp.directory": printable(directory),
+	}
+	if f.size >= 0 {
+		properties["ftp.size"] = strconv.FormatInt(f.size, 10)
+	}
+	if !f.modified.IsZero() {
+		properties["ftp.modified"] = f.modified.UTC().Format(time.RFC3339Nano)
+	}
+	return sdk.Item{
+		Key:       s.key(directory, f),
+		Context:   properties,
+		Size:      f.size,
+		Kept:      s.props.AfterDelivery == afterKeep,
+		StableFor: stable,
+		Handle:    f,
+	}
+}
+
+// key is the path, the size and the time of modification. It must be the same
+// however the server words the time: where only LIST is to be had, a file older
+// than half a year loses its minutes, so the key of a file that is kept has the
+// day only. (A file that is deleted or moved does not grow that old here, and
+// the minutes tell it from its successor.)
+func (s *source) key(directory string, f *file) string {
+	modified := f.modified.UTC()
+	if !f.precise && s.props.AfterDelivery == afterKeep {
+		modified = modified.Truncate(24 * time.Hour)
+	}
+	text := ""
+	if !f.modified.IsZero() {
+		text = modified.Format(time.RFC3339Nano)
+	}
+	return fmt.Sprintf("%s|%d|%s", printable(path.Join(directory, f.name)), f.size, text)
+}
+
+// Close ends the connections.
+func (s *source) Close() error {
+	s.pool.close()
+	return nil
+}
+
+// Settle deletes or moves the file if it is still the one that was read.
+func (s *source) Settle(ctx context.Context, item sdk.Item) error {
+	f, ok := item.Handle.(*file)
+	if !ok {
+		return fmt.Errorf("settle %s: the item is not one of this location's listing", item.Key)
+	}
+	err := s.pool.with(ctx, func(c *session) error { return s.settle(c, f) })
+	if sdk.IsGone(err) {
+		s.times.forget(f.name)
+	}
+	if err == nil {
+		s.times.untake(f.name)
+	}
+	return err
+}
+
+func (s *source) settle(c *session, f *file) error {
+	dir := c.absolute(s.props.Directory)
+	now, err := s.lookAgain(c, dir, f)
+	if err != nil {
+		return err
+	}
+	if !now.exists {
+		return s.settleMissing(c, dir, f)
+	}
+	if f.differs(now) {
+		return sdk.Gone(found("%s has changed since it was read: now %d bytes of %s", f.name, now.size, now.modified.Format(time.RFC3339)))
+	}
+	target := join(dir, f.name)
+	switch s.props.AfterDelivery {
+	case afterMove:
+		return s.move(c, target, f)
+	case afterKeep:
+		return nil
+	}
+	err = c.ftp.Delete(target)
+	if isMissing(err) {
+		// Gone in this very moment, or not allowed.
+		if missing, lookErr := c.confirmMissing(dir, f.name); lookErr == nil && missing {
+			return sdk.Gone(found("delete %s: %w", target, err))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("delete %s: %w", target, err)
+	}
+	return nil
+}
+
+// lookAgain asks for what tells this version of the file from another. Where that
+// takes two commands, the time is enough if the content was read here, had the
+// listed size, and could not have been written to since without a new time.
+func (s *source) lookAgain(c *session, dir string, f *file) (fact, error) {
+	if !c.ftp.IsTimePreciseInList() && s.times.timeTells(f) {
+		t, exists, err := c.modified(dir, f.name)
+		if err != nil || !t.IsZero() {
+			return fact{exists: exists, size: -1, modified: t}, err
+		}
+	}
+	return c.look(dir, f.name)
+}
+
+func (s *source) settleMissing(c *session, dir string, f *file) error {
+	missing, err := c.confirmMissing(dir, f.name)
+	if err != nil {
+		return err
+	}
+	if !missing {
+		return found("the server lists %s in %s but tells nothing about it; check its permissions", f.name, dir)
+	}
+	return sdk.Gone(found("%s is not in %s any more", f.name, dir))
+}
+
+// move renames the file into the other directory. What is there under its name
+// already is kept: the new one then gets its time of modification appended.
+func (s *source) move(c *session, source string, f *file) error {
+	dir, name := c.absolute(s.props.moveTo()), f.name
+	taken, err := c.size(dir, name)
+	if err != nil {
+		return err
+	}
+	if taken.exists {
+		name += "." + f.modified.UTC().Format("20060102T150405Z")
+	}
+	target := join(dir, name)
+	if err := c.ftp.Rename(source, target); err != nil {
+		return fmt.Errorf("move %s to %s: %w", source, target, err)
+	}
+	return nil
+}
+
+// differs reports whether the server now has another version of the file.
+func (f *file) differs(now fact) bool {
+	if f.size >= 0 && now.size >= 0 && f.size != now.size {
+		return true
+	}
+	if f.modified.IsZero() || now.modified.IsZero() {
+		return false
+	}
+	if !f.precise {
+		return !f.modified.Truncate(time.Minute).Equal(now.modified.Truncate(time.Minute))
+	}
+	return !f.modified.Equal(now.modified)
+}

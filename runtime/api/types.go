@@ -1,0 +1,202 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+)
+
+// Status is the answer of GET /v1/status. Scripts rely on its fields.
+type Status struct {
+	Cluster          ClusterStatus    `json:"cluster"`
+	Nodes            []NodeStatus     `json:"nodes"`
+	Hosts            []HostStatus     `json:"hosts"`
+	ReceiveLocations []LocationStatus `json:"receive_locations"`
+	SendPorts        []PortStatus     `json:"send_ports"`
+}
+
+// ClusterStatus says whether the cluster can decide anything.
+type ClusterStatus struct {
+	Name       string `json:"name"`
+	Leader     string `json:"leader"`
+	Quorum     bool   `json:"quorum"`
+	Deployment uint64 `json:"deployment"`
+}
+
+// NodeStatus is one node as the answering node sees it.
+type NodeStatus struct {
+	Name string `json:"name"`
+	Role string `json:"role"`
+	// State is alive, suspect, dead, left, draining, paused or quarantined.
+	State       string          `json:"state"`
+	Incarnation string          `json:"incarnation"`
+	Version     string          `json:"version"`
+	LeaseMS     int64           `json:"lease_ms"`
+	Adapters    []AdapterStatus `json:"adapters"`
+}
+
+// AdapterStatus is one adapter that a node offers.
+type AdapterStatus struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+}
+
+// HostStatus is one host. For a host that is not clustered, Owner is empty.
+type HostStatus struct {
+	Name      string `json:"name"`
+	Group     string `json:"group"`
+	Clustered bool   `json:"clustered"`
+	Owner     string `json:"owner"`
+	Epoch     uint64 `json:"epoch"`
+	// State is running, starting, draining, stopped, failed or unowned.
+	State    string          `json:"state"`
+	Reason   string          `json:"reason"`
+	Handlers []HandlerStatus `json:"handlers,omitempty"`
+}
+
+// HandlerStatus is one adapter process of a running host.
+type HandlerStatus struct {
+	Adapter  string `json:"adapter"`
+	Node     string `json:"node"`
+	PID      int    `json:"pid"`
+	State    string `json:"state"`
+	Restarts int    `json:"restarts"`
+	Error    string `json:"last_error"`
+}
+
+// LocationStatus is one receive location.
+type LocationStatus struct {
+	Name    string `json:"name"`
+	Host    string `json:"host"`
+	Adapter string `json:"adapter"`
+	Node    string `json:"node"`
+	// State is idle, polling, backing-off, stopped, outside-window or
+	// waiting-for-spool.
+	State     string `json:"state"`
+	Received  uint64 `json:"received"`
+	InFlight  int    `json:"in_flight"`
+	InDoubt   int    `json:"in_doubt"`
+	Suspended int    `json:"suspended"`
+	LastItem  string `json:"last_item"`
+	LastError string `json:"last_error"`
+}
+
+// PortStatus is one send port, summed over the nodes that run it.
+type PortStatus struct {
+	Name      string `json:"name"`
+	Host      string `json:"host"`
+	Adapter   string `json:"adapter"`
+	State     string `json:"state"`
+	Sent      uint64 `json:"sent"`
+	Retrying  int    `json:"retrying"`
+	LastError string `json:"last_error"`
+}
+
+// Message is one item whose fate is not final: suspended, intended or delivered
+// but not settled.
+type Message struct {
+	ID       string `json:"id"`
+	Location string `json:"location"`
+	Key      string `json:"key"`
+	// State is suspended, in-doubt, in-flight or delivered.
+	State     string    `json:"state"`
+	Pending   []string  `json:"pending"`
+	Delivered []string  `json:"delivered"`
+	Reason    string    `json:"reason"`
+	Since     time.Time `json:"since"`
+}
+
+// Event is one thing that happened in the cluster, as this node's replica of the
+// ledger shows it.
+type Event struct {
+	Index uint64    `json:"index"`
+	At    time.Time `json:"at"`
+	// Kind is node-registered, node-expired, node-left, group-assigned,
+	// group-moving, group-released, group-unowned, deployed, item-suspended, ...
+	Kind  string `json:"kind"`
+	Node  string `json:"node,omitempty"`
+	Group string `json:"group,omitempty"`
+	Epoch uint64 `json:"epoch,omitempty"`
+	Text  string `json:"text"`
+}
+
+// Adapter is one adapter as this node found it.
+type Adapter struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Summary string `json:"summary"`
+	Path    string `json:"path"`
+	SHA256  string `json:"sha256"`
+	// Error says why the file cannot be used; the rest is then empty.
+	Error   string       `json:"error,omitempty"`
+	Receive *AdapterSide `json:"receive,omitempty"`
+	Send    *AdapterSide `json:"send,omitempty"`
+}
+
+// Version is the answer of GET /v1/version.
+type Version struct {
+	Version string `json:"version"`
+	// Commit is the source revision, empty if the build does not know it.
+	Commit string `json:"commit,omitempty"`
+	Go     string `json:"go"`
+	// Platform is such as linux/amd64.
+	Platform string `json:"platform"`
+}
+
+// AdapterSide is what endpoints of one side take.
+type AdapterSide struct {
+	// Schema is the JSON Schema of the endpoint's properties, as the adapter wrote
+	// it: the order of the properties is for people.
+	Schema    json.RawMessage `json:"schema"`
+	Exclusive bool            `json:"exclusive,omitempty"`
+	Probes    bool            `json:"probes,omitempty"`
+}
+
+// DeployRequest is the body of POST /v1/deployments.
+type DeployRequest struct {
+	Name   string `json:"name"`
+	Source string `json:"source"`
+	DryRun bool   `json:"dry_run"`
+}
+
+// DeployReply says what was accepted.
+type DeployReply struct {
+	Version  uint64   `json:"version"`
+	Warnings []string `json:"warnings"`
+	// Changed is false if the running deployment is already this one.
+	Changed bool `json:"changed"`
+}
+
+// MoveRequest is the body of POST /v1/hosts/NAME/move. Without To the cluster
+// chooses.
+type MoveRequest struct {
+	To string `json:"to"`
+}
+
+// MoveReply says who owns the host's group now.
+type MoveReply struct {
+	Group string `json:"group"`
+	From  string `json:"from"`
+	To    string `json:"to"`
+	Epoch uint64 `json:"epoch"`
+}
+
+// Backend is the node behind the API. Its errors are *Problem where the caller is
+// to learn more than "internal error".
+type Backend interface {
+	Status(ctx context.Context) (*Status, error)
+	Host(ctx context.Context, name string) (*HostStatus, error)
+	// MoveHost returns when the new owner is committed and has taken over, or ctx
+	// ends.
+	MoveHost(ctx context.Context, name, to string) (*MoveReply, error)
+	Messages(ctx context.Context, state string) ([]Message, error)
+	Adapters(ctx context.Context) ([]Adapter, error)
+	Adapter(ctx context.Context, name string) (*Adapter, error)
+	Deploy(ctx context.Context, r DeployRequest) (*DeployReply, error)
+	// Events returns those after index, oldest first.
+	Events(ctx context.Context, after uint64) ([]Event, error)
+	// FollowEvents calls each for every later event until ctx ends or it fails.
+	FollowEvents(ctx context.Context, after uint64, each func(Event) error) error
+	// Ready reports whether this node could act: it has a leader and a lease.
+	Ready(ctx context.Context) error
+}

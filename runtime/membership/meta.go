@@ -1,0 +1,100 @@
+package membership
+
+import (
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// Meta is what a node says of itself in the gossip. It must stay small: 512 bytes
+// is memberlist's limit.
+type Meta struct {
+	// Incarnation is new at every start: without it a quick restart is invisible.
+	Incarnation string
+	// ClusterAddress is where the node's cluster port is.
+	ClusterAddress string
+	Role           string
+	Version        string
+	// Expect is cluster.bootstrap_expect.
+	Expect int
+	// HasState: the node's directory has been part of a cluster.
+	HasState bool
+	Draining bool
+}
+
+const metaFormat = 1
+
+// maxText bounds each text, so that the whole never exceeds the limit.
+const maxText = 100
+
+func (m Meta) encode(limit int) []byte {
+	b := []byte{metaFormat}
+	text := func(field protowire.Number, s string) {
+		if s != "" {
+			b = protowire.AppendTag(b, field, protowire.BytesType)
+			b = protowire.AppendString(b, s[:min(len(s), maxText)])
+		}
+	}
+	number := func(field protowire.Number, v uint64) {
+		if v != 0 {
+			b = protowire.AppendTag(b, field, protowire.VarintType)
+			b = protowire.AppendVarint(b, v)
+		}
+	}
+	text(1, m.Incarnation)
+	text(2, m.ClusterAddress)
+	text(3, m.Role)
+	text(4, m.Version)
+	number(5, uint64(max(m.Expect, 0)))
+	number(6, protowire.EncodeBool(m.HasState))
+	number(7, protowire.EncodeBool(m.Draining))
+	if len(b) > limit {
+		return b[:1] // memberlist would panic
+	}
+	return b
+}
+
+func decodeMeta(b []byte) (m Meta, err error) {
+	if len(b) == 0 || b[0] != metaFormat {
+		return m, errors.New("unknown format of node metadata")
+	}
+	for b = b[1:]; len(b) > 0; {
+		field, kind, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return m, fmt.Errorf("node metadata: %w", protowire.ParseError(n))
+		}
+		b = b[n:]
+		var text string
+		var v uint64
+		switch kind {
+		case protowire.BytesType:
+			text, n = protowire.ConsumeString(b)
+		case protowire.VarintType:
+			v, n = protowire.ConsumeVarint(b)
+		default:
+			n = protowire.ConsumeFieldValue(field, kind, b)
+		}
+		if n < 0 {
+			return m, fmt.Errorf("node metadata: %w", protowire.ParseError(n))
+		}
+		b = b[n:]
+		switch field {
+		case 1:
+			m.Incarnation = text
+		case 2:
+			m.ClusterAddress = text
+		case 3:
+			m.Role = text
+		case 4:
+			m.Version = text
+		case 5:
+			m.Expect = int(v)
+		case 6:
+			m.HasState = protowire.DecodeBool(v)
+		case 7:
+			m.Draining = protowire.DecodeBool(v)
+		}
+	}
+	return m, nil
+}

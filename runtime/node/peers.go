@@ -1,0 +1,185 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/fairlead-io/fairlead/runtime/exchange"
+	"github.com/fairlead-io/fairlead/runtime/ledger"
+	pb "github.com/fairlead-io/fairlead/runtime/ledger/ledgerpb"
+	"github.com/fairlead-io/fairlead/runtime/transport/peerpb"
+)
+
+// errNoLeader is returned while no node is known to lead the ledger.
+var errNoLeader = errors.New("no leader: fewer than a majority of the voting nodes can be reached")
+
+// peers is this node's part in the conversation between nodes: what it answers,
+// and what it asks.
+type peers struct {
+	peerpb.UnimplementedPeerServer
+	n *Node
+}
+
+// Renew implements peerpb.PeerServer.
+func (p *peers) Renew(ctx context.Context, r *peerpb.RenewRequest) (*peerpb.RenewReply, error) {
+	switch err := p.n.coordinator.Renew(ctx, r.GetIncarnation()); {
+	case err == nil:
+		return &peerpb.RenewReply{}, nil
+	case errors.Is(err, ledger.ErrFenced):
+		return nil, status.Error(codes.PermissionDenied, err.Error())
+	default:
+		return nil, status.Error(codes.Unavailable, err.Error())
+	}
+}
+
+// Propose implements peerpb.PeerServer.
+func (p *peers) Propose(ctx context.Context, r *peerpb.ProposeRequest) (*peerpb.ProposeReply, error) {
+	var c pb.Command
+	if err := proto.Unmarshal(r.GetCommand(), &c); err != nil {
+		return nil, status.Errorf(codes.InvalidArgument, "command: %v", err)
+	}
+	index, err := p.n.ledger.Apply(ctx, &c)
+	return refusal(index, err), nil
+}
+
+// Deliver implements peerpb.PeerServer.
+func (p *peers) Deliver(stream peerpb.Peer_DeliverServer) error {
+	return p.n.ports.Serve(stream, p.n.remoteSpool, p.admit)
+}
+
+// admit refuses what comes under a right that this node knows to be past. It is no
+// substitute for the fence at the commit, but it stops a late owner's send here.
+func (p *peers) admit(h *peerpb.DeliverRequest_Head) error {
+	var err error
+	p.n.ledger.View(func(s *pb.State) {
+		if g := s.GetGroups()[h.GetGroup()]; g.GetEpoch() > h.GetEpoch() {
+			err = exchange.Unreachable("group %s is under epoch %d here, the message came under %d", h.GetGroup(), g.GetEpoch(), h.GetEpoch())
+		}
+	})
+	return err
+}
+
+// Status implements peerpb.PeerServer.
+func (p *peers) Status(context.Context, *peerpb.StatusRequest) (*peerpb.StatusReply, error) {
+	data, err := json.Marshal(p.n.ownStatus())
+	if err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	return &peerpb.StatusReply{Json: data}, nil
+}
+
+// renew asks the leader, here or elsewhere, for a lease.
+func (n *Node) renew(ctx context.Context, incarnation string) error {
+	client, here, err := n.leader()
+	if err != nil {
+		return err
+	}
+	if here {
+		return n.coordinator.Renew(ctx, incarnation)
+	}
+	_, err = client.Renew(ctx, &peerpb.RenewRequest{Incarnation: incarnation})
+	if status.Code(err) == codes.PermissionDenied {
+		return ledger.ErrFenced
+	}
+	return err
+}
+
+// propose hands a command to the leader, here or elsewhere. An error that is not
+// one of the ledger's refusals leaves open whether it was committed.
+func (n *Node) propose(ctx context.Context, c *pb.Command) error {
+	if c.AtMs == 0 {
+		c.AtMs = time.Now().UnixMilli()
+	}
+	_, err := n.proposeAt(ctx, c)
+	return err
+}
+
+func (n *Node) proposeAt(ctx context.Context, c *pb.Command) (uint64, error) {
+	client, here, err := n.leader()
+	if err != nil {
+		return 0, err
+	}
+	if here {
+		return n.ledger.Apply(ctx, c)
+	}
+	data, err := proto.Marshal(c)
+	if err != nil {
+		return 0, fmt.Errorf("encode command: %w", err)
+	}
+	reply, err := client.Propose(ctx, &peerpb.ProposeRequest{Command: data})
+	if err != nil {
+		return 0, fmt.Errorf("the leader did not answer: %w", err)
+	}
+	return reply.GetIndex(), outcome(reply)
+}
+
+// leader returns the way to the leader; here is true if it is this node.
+func (n *Node) leader() (client peerpb.PeerClient, here bool, err error) {
+	name := n.ledger.Leader()
+	switch name {
+	case "":
+		return nil, false, errNoLeader
+	case n.name:
+		return nil, true, nil
+	}
+	client, err = n.client(name)
+	return client, false, err
+}
+
+// client returns the way to another node.
+func (n *Node) client(name string) (peerpb.PeerClient, error) {
+	address := n.addressOf(name)
+	if address == "" {
+		return nil, fmt.Errorf("node %s: its address is not known yet", name)
+	}
+	return n.transport.Client(address)
+}
+
+// The ledger's refusals on their way between nodes.
+var refusals = map[peerpb.ProposeReply_Refusal]error{
+	peerpb.ProposeReply_FENCED:     ledger.ErrFenced,
+	peerpb.ProposeReply_STALE:      ledger.ErrStale,
+	peerpb.ProposeReply_UNKNOWN:    ledger.ErrUnknown,
+	peerpb.ProposeReply_ILLEGAL:    ledger.ErrIllegal,
+	peerpb.ProposeReply_NOT_LEADER: ledger.ErrNotLeader,
+}
+
+func refusal(index uint64, err error) *peerpb.ProposeReply {
+	if err == nil {
+		return &peerpb.ProposeReply{Index: index}
+	}
+	r := &peerpb.ProposeReply{Index: index, Refusal: peerpb.ProposeReply_UNCLEAR, Text: err.Error()}
+	for code, is := range refusals {
+		if errors.Is(err, is) {
+			r.Refusal = code
+		}
+	}
+	return r
+}
+
+func outcome(r *peerpb.ProposeReply) error {
+	switch is, ok := refusals[r.GetRefusal()]; {
+	case r.GetRefusal() == peerpb.ProposeReply_NONE:
+		return nil
+	case ok:
+		return &refused{is, r.GetText()}
+	default:
+		return errors.New(r.GetText())
+	}
+}
+
+// refused is a refusal with the leader's own words.
+type refused struct {
+	is   error
+	text string
+}
+
+func (r *refused) Error() string { return r.text }
+func (r *refused) Unwrap() error { return r.is }

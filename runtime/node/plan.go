@@ -1,0 +1,292 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/fairlead-io/fairlead/runtime/config"
+	"github.com/fairlead-io/fairlead/runtime/exchange"
+	"github.com/fairlead-io/fairlead/runtime/handler"
+	pb "github.com/fairlead-io/fairlead/runtime/ledger/ledgerpb"
+	"github.com/fairlead-io/fairlead/runtime/ownership"
+	"github.com/fairlead-io/fairlead/runtime/placement"
+)
+
+// plans keeps the current deployment, parsed. The ledger holds it as JSON, and it
+// is asked for with every decision.
+type plans struct {
+	log *slog.Logger
+
+	mu      sync.Mutex
+	version uint64
+	d       *config.Deployment
+}
+
+// of returns the current deployment of the state, nil before the first.
+func (p *plans) of(s *pb.State) *config.Deployment {
+	ds := s.GetDeployments()
+	if len(ds) == 0 {
+		return nil
+	}
+	newest := ds[len(ds)-1]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.version != newest.GetVersion() {
+		d, err := config.DecodeDeployment(newest.GetParsed())
+		if err != nil {
+			// A later version accepted it: this one runs nothing of it.
+			p.log.Error("the deployment needs a later version of Fairlead on this node", "deployment", newest.GetVersion(), "error", err)
+			d = &config.Deployment{}
+		}
+		p.version, p.d = newest.GetVersion(), d
+	}
+	return p.d
+}
+
+// cluster is placement's view of the state. It runs under the ledger's lock.
+func (n *Node) cluster(s *pb.State) placement.Cluster {
+	var c placement.Cluster
+	for _, session := range newestSessions(s) {
+		node := placement.Node{
+			Name: session.GetNode(), Incarnation: session.GetIncarnation(), Witness: session.GetRole() == "witness",
+		}
+		for _, a := range session.GetAdapters() {
+			node.Adapters = append(node.Adapters, a.GetName())
+		}
+		c.Nodes = append(c.Nodes, node)
+	}
+	d := n.plans.of(s)
+	if d == nil {
+		return c
+	}
+	for _, g := range d.Groups() {
+		c.Groups = append(c.Groups, placement.Group{
+			Name: g.Name, Owner: s.GetGroups()[g.Name].GetOwner(),
+			Possible: g.PossibleOwners, Preferred: g.PreferredOwners, Adapters: g.Adapters,
+		})
+	}
+	return c
+}
+
+// newestSessions are the live incarnations, the newest of each node.
+func newestSessions(s *pb.State) map[string]*pb.Session {
+	newest := map[string]*pb.Session{}
+	for _, session := range s.GetSessions() {
+		old := newest[session.GetNode()]
+		if !session.GetExpired() && (old == nil || old.GetRegistered() < session.GetRegistered()) {
+			newest[session.GetNode()] = session
+		}
+	}
+	return newest
+}
+
+// groupPlan is what a group's work is built from.
+type groupPlan struct {
+	hosts        []hostPlan
+	locations    []exchange.Location
+	ports        map[string]exchange.PortPolicy
+	drainTimeout time.Duration
+	print        string // the same for plans that need no new start
+	version      uint64 // of the deployment
+}
+
+type hostPlan struct {
+	name      string
+	endpoints map[string][]endpoint // by adapter
+}
+
+// endpoint is a receive location or send port of a host.
+type endpoint struct {
+	name        string
+	receive     bool
+	properties  map[string]any
+	every       time.Duration
+	maxInFlight int
+}
+
+// defaultDrain is how long a group may take to drain where no host says so.
+const defaultDrain = 30 * time.Second
+
+// planFor returns what the group consists of, by the replica's deployment.
+func (n *Node) planFor(group string) *groupPlan {
+	plan := &groupPlan{ports: map[string]exchange.PortPolicy{}, drainTimeout: defaultDrain}
+	var d *config.Deployment
+	n.ledger.View(func(s *pb.State) {
+		if d = n.plans.of(s); d != nil {
+			plan.version = s.GetDeployments()[len(s.GetDeployments())-1].GetVersion()
+		}
+	})
+	if d == nil {
+		return plan
+	}
+	for name, p := range d.SendPorts {
+		plan.ports[name] = exchange.PortPolicy{
+			Attempts: p.Retry.Attempts, Interval: time.Duration(p.Retry.Interval), Backoff: p.Retry.Backoff,
+			SuspendInDoubt: p.InDoubt == "suspend",
+		}
+	}
+	for _, name := range hostsOf(d, group) {
+		if group != ownership.Local || n.runsHere(d, name) {
+			plan.addHost(d, name)
+		}
+	}
+	plan.fingerprint()
+	return plan
+}
+
+// hostsOf are the group's hosts, sorted by name.
+func hostsOf(d *config.Deployment, group string) []string {
+	if group != ownership.Local {
+		for _, g := range d.Groups() {
+			if g.Name == group {
+				return g.Hosts
+			}
+		}
+		return nil
+	}
+	return slices.DeleteFunc(sortedNames(d.Hosts), func(name string) bool { return d.Hosts[name].Clustered })
+}
+
+// runsHere reports whether a host that is not clustered runs on this node: on every
+// member that has its adapters.
+func (n *Node) runsHere(d *config.Deployment, name string) bool {
+	if n.cfg.File.Node.Role == "witness" {
+		return false
+	}
+	for _, p := range d.SendPorts {
+		if p.Host != name {
+			continue
+		}
+		if _, err := handler.Lookup(n.adapters, nil, p.Adapter); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+func (g *groupPlan) addHost(d *config.Deployment, name string) {
+	h := hostPlan{name: name, endpoints: map[string][]endpoint{}}
+	if t := time.Duration(d.Hosts[name].DrainTimeout); t > 0 {
+		g.drainTimeout = t
+	}
+	for _, loc := range sortedNames(d.ReceiveLocations) {
+		l := d.ReceiveLocations[loc]
+		if l.Host != name || !l.Enabled {
+			continue
+		}
+		g.locations = append(g.locations, exchange.Location{Name: loc, Ports: l.To, MaxInFlight: l.MaxInFlight})
+		h.endpoints[l.Adapter] = append(h.endpoints[l.Adapter], endpoint{
+			name: loc, receive: true, properties: l.Endpoint, every: time.Duration(l.Schedule.Every), maxInFlight: l.MaxInFlight,
+		})
+	}
+	for _, port := range sortedNames(d.SendPorts) {
+		if p := d.SendPorts[port]; p.Host == name {
+			h.endpoints[p.Adapter] = append(h.endpoints[p.Adapter], endpoint{
+				name: port, properties: p.Endpoint, maxInFlight: p.MaxInFlight,
+			})
+		}
+	}
+	g.hosts = append(g.hosts, h)
+}
+
+// fingerprint tells plans apart by all that the work is built from. It holds no
+// resolved secrets.
+func (g *groupPlan) fingerprint() {
+	type seen struct {
+		Name, Adapter string
+		Receive       bool
+		Properties    map[string]any
+		Every         time.Duration
+		MaxInFlight   int
+	}
+	var all []any
+	for _, h := range g.hosts {
+		for _, adapter := range sortedNames(h.endpoints) {
+			for _, e := range h.endpoints[adapter] {
+				all = append(all, h.name, seen{e.name, adapter, e.receive, e.properties, e.every, e.maxInFlight})
+			}
+		}
+	}
+	for _, l := range g.locations {
+		all = append(all, l)
+		for _, p := range l.Ports {
+			all = append(all, g.ports[p])
+		}
+	}
+	data, err := json.Marshal(all)
+	if err != nil { // the values came from JSON
+		panic("node: plan: " + err.Error())
+	}
+	g.print = string(data)
+}
+
+func sortedNames[V any](m map[string]V) []string {
+	names := make([]string, 0, len(m))
+	for name := range m {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// awaitPlanChange returns when the group's plan differs from the given one, and
+// the group is still deployed, or when ctx ends.
+func (n *Node) awaitPlanChange(ctx context.Context, group string, plan *groupPlan) {
+	changes, stop := n.ledger.Changes()
+	defer stop()
+	version := plan.version
+	for {
+		if now := n.deploymentVersion(); now != version {
+			version = now
+			// A group without hosts has been taken out: its owner releases it.
+			if next := n.planFor(group); next.print != plan.print && (len(next.hosts) > 0 || group == ownership.Local) {
+				return
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changes:
+		}
+	}
+}
+
+func (n *Node) deploymentVersion() (version uint64) {
+	n.ledger.View(func(s *pb.State) {
+		if ds := s.GetDeployments(); len(ds) > 0 {
+			version = ds[len(ds)-1].GetVersion()
+		}
+	})
+	return version
+}
+
+// fatesOf copies the fates of the locations' items from the replica.
+func (n *Node) fatesOf(locations []exchange.Location) map[string]map[string]*pb.Fate {
+	fates := map[string]map[string]*pb.Fate{}
+	n.ledger.View(func(s *pb.State) {
+		for _, l := range locations {
+			of := map[string]*pb.Fate{}
+			for key, f := range s.GetLocations()[l.Name].GetFates() {
+				of[key] = proto.CloneOf(f)
+			}
+			fates[l.Name] = of
+		}
+	})
+	return fates
+}
+
+// fateOf copies one item's fate from the replica, nil for none.
+func (n *Node) fateOf(location, key string) (f *pb.Fate) {
+	n.ledger.View(func(s *pb.State) {
+		if at := s.GetLocations()[location].GetFates()[key]; at != nil {
+			f = proto.CloneOf(at)
+		}
+	})
+	return f
+}

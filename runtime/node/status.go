@@ -1,0 +1,291 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/fairlead-io/fairlead/runtime/api"
+	"github.com/fairlead-io/fairlead/runtime/config"
+	"github.com/fairlead-io/fairlead/runtime/host"
+	pb "github.com/fairlead-io/fairlead/runtime/ledger/ledgerpb"
+	"github.com/fairlead-io/fairlead/runtime/membership"
+	"github.com/fairlead-io/fairlead/runtime/transport/peerpb"
+)
+
+// ownStatus is what one node alone knows; nodes ask each other for it.
+type ownStatus struct {
+	LeaseMS   int64
+	Hosts     map[string]ownHost
+	Locations map[string]api.LocationStatus
+	Ports     map[string]api.PortStatus
+}
+
+type ownHost struct {
+	Epoch    uint64
+	Draining bool
+	Handlers []api.HandlerStatus
+}
+
+// ownStatus returns how what runs here fares.
+func (n *Node) ownStatus() ownStatus {
+	s := ownStatus{
+		LeaseMS: max(0, n.tenant.Lease().Left().Milliseconds()),
+		Hosts:   map[string]ownHost{}, Locations: map[string]api.LocationStatus{}, Ports: map[string]api.PortStatus{},
+	}
+	for _, w := range n.works.list() {
+		w.mu.Lock()
+		c := w.crew
+		w.mu.Unlock()
+		if c != nil {
+			n.addCrew(&s, w, c)
+		}
+	}
+	return s
+}
+
+func (n *Node) addCrew(s *ownStatus, w *work, c *crew) {
+	for name, h := range c.hosts {
+		own := ownHost{Epoch: w.tenure.Epoch, Draining: c.draining.Load()}
+		for _, st := range h.States() {
+			own.Handlers = append(own.Handlers, handlerStatus(n.name, st))
+		}
+		s.Hosts[name] = own
+	}
+	if c.exchange == nil {
+		return
+	}
+	locations, ports := c.exchange.States()
+	for _, l := range locations {
+		s.Locations[l.Name] = api.LocationStatus{
+			Node: n.name, State: l.State, Received: l.Received, InFlight: l.InFlight, InDoubt: l.InDoubt,
+			Suspended: l.Suspended, LastItem: l.LastItem, LastError: l.LastError,
+		}
+	}
+	for _, p := range ports {
+		sum := s.Ports[p.Name]
+		sum.Sent += p.Sent
+		sum.Retrying += p.Retrying
+		sum.LastError = cmp.Or(sum.LastError, p.LastError)
+		s.Ports[p.Name] = sum
+	}
+}
+
+func handlerStatus(node string, st host.HandlerState) api.HandlerStatus {
+	return api.HandlerStatus{Adapter: st.Adapter, Node: node, PID: st.PID, State: st.State, Restarts: st.Restarts, Error: st.Error}
+}
+
+// askTimeout bounds the question to one other node for a status.
+const askTimeout = time.Second
+
+// everybody asks all live nodes for their own status, at the same time. Those that
+// do not answer are missing from the result.
+func (n *Node) everybody(ctx context.Context) map[string]ownStatus {
+	all := map[string]ownStatus{n.name: n.ownStatus()}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for _, m := range n.membership.Members() {
+		if m.Name == n.name || m.State != membership.Alive {
+			continue
+		}
+		wg.Go(func() {
+			if s, ok := n.ask(ctx, m.Name); ok {
+				mu.Lock()
+				defer mu.Unlock()
+				all[m.Name] = s
+			}
+		})
+	}
+	wg.Wait()
+	return all
+}
+
+func (n *Node) ask(ctx context.Context, name string) (s ownStatus, ok bool) {
+	client, err := n.client(name)
+	if err != nil {
+		return s, false
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	reply, err := client.Status(ctx, &peerpb.StatusRequest{})
+	if err != nil {
+		return s, false
+	}
+	return s, json.Unmarshal(reply.GetJson(), &s) == nil
+}
+
+// Status implements api.Backend.
+func (n *Node) Status(ctx context.Context) (*api.Status, error) {
+	own := n.everybody(ctx)
+	s := &api.Status{
+		Cluster:          api.ClusterStatus{Name: n.cfg.File.Cluster.Name, Leader: n.ledger.Leader()},
+		Nodes:            []api.NodeStatus{},
+		Hosts:            []api.HostStatus{},
+		ReceiveLocations: []api.LocationStatus{},
+		SendPorts:        []api.PortStatus{},
+	}
+	// Without a majority there is no leader, or no lease.
+	s.Cluster.Quorum = s.Cluster.Leader != "" && n.tenant.Lease().Valid()
+	n.ledger.View(func(state *pb.State) {
+		if ds := state.GetDeployments(); len(ds) > 0 {
+			s.Cluster.Deployment = ds[len(ds)-1].GetVersion()
+		}
+		s.Nodes = n.nodeStatuses(state, own)
+		if d := n.plans.of(state); d != nil {
+			s.Hosts = hostStatuses(state, d, own)
+			s.ReceiveLocations = locationStatuses(state, d, own)
+			s.SendPorts = n.portStatuses(d, own)
+		}
+	})
+	return s, nil
+}
+
+func (n *Node) nodeStatuses(state *pb.State, own map[string]ownStatus) []api.NodeStatus {
+	sessions := newestSessions(state)
+	list := []api.NodeStatus{}
+	for _, m := range n.membership.Members() {
+		st := api.NodeStatus{
+			Name: m.Name, Role: m.Role, State: string(m.State), Incarnation: m.Incarnation, Version: m.Version,
+			LeaseMS: own[m.Name].LeaseMS, Adapters: []api.AdapterStatus{},
+		}
+		if session := sessions[m.Name]; session != nil {
+			for _, a := range session.GetAdapters() {
+				st.Adapters = append(st.Adapters, api.AdapterStatus{Name: a.GetName(), Version: a.GetVersion()})
+			}
+			st.Incarnation = cmp.Or(session.GetIncarnation(), st.Incarnation)
+		} else if m.State == membership.Alive {
+			st.State = "suspect" // it gossips, but holds no place in the ledger
+		}
+		if _, answers := own[m.Name]; !answers && st.State == "alive" {
+			st.State = "suspect"
+		}
+		list = append(list, st)
+	}
+	return list
+}
+
+func hostStatuses(state *pb.State, d *config.Deployment, own map[string]ownStatus) []api.HostStatus {
+	list := []api.HostStatus{}
+	for _, name := range sortedNames(d.Hosts) {
+		h := d.Hosts[name]
+		st := api.HostStatus{Name: name, Clustered: h.Clustered}
+		if h.Clustered {
+			g := state.GetGroups()[groupOf(name, h)]
+			st.Group, st.Owner, st.Epoch, st.Reason = groupOf(name, h), g.GetOwner(), g.GetEpoch(), g.GetReason()
+			if st.Owner == "" {
+				st.State = "unowned"
+			} else {
+				runs, here := own[st.Owner].Hosts[name]
+				st.Handlers = runs.Handlers
+				st.State = hostState(runs, here && runs.Epoch == st.Epoch, g.GetMovingTo() != "")
+			}
+		} else {
+			st.Reason = "not clustered: runs on every member"
+			st.State = localState(name, own, &st)
+		}
+		list = append(list, st)
+	}
+	return list
+}
+
+// hostState is a clustered host's state on its owner.
+func hostState(runs ownHost, known, moving bool) string {
+	switch {
+	case moving || known && runs.Draining:
+		return "draining"
+	case !known:
+		return "starting"
+	}
+	return handlersState(runs.Handlers)
+}
+
+func handlersState(hs []api.HandlerStatus) string {
+	state := "running"
+	for _, h := range hs {
+		switch h.State {
+		case "failed":
+			return "failed"
+		case "starting":
+			state = "starting"
+		}
+	}
+	return state
+}
+
+// localState is the state of a host that every member runs: that of the worst.
+func localState(name string, own map[string]ownStatus, st *api.HostStatus) string {
+	worst, runs := "running", 0
+	for _, node := range sortedNames(own) {
+		h, ok := own[node].Hosts[name]
+		if !ok {
+			continue
+		}
+		runs++
+		st.Handlers = append(st.Handlers, h.Handlers...)
+		if state := handlersState(h.Handlers); state != "running" && worst != "failed" {
+			worst = state
+		}
+	}
+	if runs == 0 {
+		return "stopped"
+	}
+	return worst
+}
+
+func locationStatuses(state *pb.State, d *config.Deployment, own map[string]ownStatus) []api.LocationStatus {
+	list := []api.LocationStatus{}
+	for _, name := range sortedNames(d.ReceiveLocations) {
+		l := d.ReceiveLocations[name]
+		owner := state.GetGroups()[groupOf(l.Host, d.Hosts[l.Host])].GetOwner()
+		st, runs := own[owner].Locations[name]
+		if !runs {
+			st = api.LocationStatus{State: "stopped"}
+			for _, f := range state.GetLocations()[name].GetFates() {
+				if f.GetState() == pb.Fate_SUSPENDED {
+					st.Suspended++
+				}
+			}
+		}
+		st.Name, st.Host, st.Adapter = name, l.Host, l.Adapter
+		list = append(list, st)
+	}
+	return list
+}
+
+func (n *Node) portStatuses(d *config.Deployment, own map[string]ownStatus) []api.PortStatus {
+	list := []api.PortStatus{}
+	for _, name := range sortedNames(d.SendPorts) {
+		p := d.SendPorts[name]
+		st := api.PortStatus{Name: name, Host: p.Host, Adapter: p.Adapter}
+		for _, node := range sortedNames(own) {
+			from := own[node].Ports[name]
+			st.Sent += from.Sent
+			st.Retrying += from.Retrying
+			st.LastError = cmp.Or(st.LastError, from.LastError)
+		}
+		st.State = "stopped"
+		for _, node := range sortedNames(own) {
+			if h, ok := own[node].Hosts[p.Host]; ok && handlersState(h.Handlers) == "running" {
+				st.State = "ready"
+			}
+		}
+		list = append(list, st)
+	}
+	return list
+}
+
+// Host implements api.Backend.
+func (n *Node) Host(ctx context.Context, name string) (*api.HostStatus, error) {
+	s, err := n.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(s.Hosts, func(h api.HostStatus) bool { return h.Name == name })
+	if i < 0 {
+		return nil, api.NotFound("no host %q in the deployment", name)
+	}
+	return &s.Hosts[i], nil
+}

@@ -1,0 +1,161 @@
+package sdk
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	adapterpb "github.com/fairlead-io/fairlead/sdk/proto"
+)
+
+// inlineCap bounds what one message carries inline, whatever the runtime asks for:
+// it has to fit into a message in the other direction, too.
+const inlineCap = 8 << 20
+
+// read opens an item and reads it whole, into memory or into the spool.
+func (e *endpoint) read(ctx context.Context, t *adapterpb.Take, open func(context.Context) (*Content, error)) (*adapterpb.Content, error) {
+	sp := &spooler{dir: t.GetSpoolDir(), inlineLeft: min(t.GetInlineMax(), inlineCap), max: t.GetMaxBytes()}
+	out := &adapterpb.Content{Location: t.GetLocation(), Key: t.GetKey()}
+	err := e.call(ctx, "read", readLimit, func(ctx context.Context) error {
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		stalled := time.AfterFunc(stallLimit, func() {
+			cancel(fmt.Errorf("reading made no progress for %s", stallLimit))
+		})
+		defer stalled.Stop()
+		sp.ctx, sp.progress = ctx, func() { stalled.Reset(stallLimit) }
+
+		c, err := open(ctx)
+		if err != nil {
+			return withCause(ctx, err)
+		}
+		if c == nil || c.Parts == nil {
+			return errors.New("the adapter returned no content and no error")
+		}
+		out.Parts, err = sp.parts(c)
+		out.Context = wireContext(c.Context)
+		return withCause(ctx, err)
+	})
+	if err != nil {
+		sp.discard()
+		return nil, err
+	}
+	return out, nil
+}
+
+// spooler reads the parts of one item.
+type spooler struct {
+	ctx        context.Context // of this reading
+	dir        string
+	inlineLeft int64
+	max        int64 // 0: no limit
+	read       int64
+	files      []string
+	progress   func()
+}
+
+func (s *spooler) parts(c *Content) (parts []*adapterpb.Part, err error) {
+	defer func() {
+		// Also when reading panicked. Its error tells of truncation: all was read
+		// when Close says so and not before.
+		if c.Close == nil {
+			return
+		}
+		if closeErr := c.Close(); err == nil && closeErr != nil {
+			parts, err = nil, fmt.Errorf("end of content: %w", closeErr)
+		}
+	}()
+	for p, err := range c.Parts {
+		if err != nil {
+			return nil, err
+		}
+		part, err := s.part(p, len(parts))
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, part)
+	}
+	if len(parts) == 0 {
+		return nil, errors.New("content without parts: the adapter has to yield at least a body")
+	}
+	return parts, nil
+}
+
+func (s *spooler) part(p Part, n int) (*adapterpb.Part, error) {
+	if p.Reader == nil {
+		return nil, fmt.Errorf("part %d has no reader", n)
+	}
+	out := &adapterpb.Part{Name: escapeInvalid(p.Name), ContentType: escapeInvalid(p.ContentType)}
+	hash := sha256.New()
+	r := io.TeeReader(&meter{r: p.Reader, s: s}, hash)
+
+	var head bytes.Buffer
+	size, err := io.Copy(&head, io.LimitReader(r, s.inlineLeft+1))
+	if err != nil {
+		return nil, err
+	}
+	if size <= s.inlineLeft {
+		s.inlineLeft -= size
+		out.Content = &adapterpb.Part_Inline{Inline: head.Bytes()}
+	} else {
+		var path string
+		if path, size, err = s.spool(n, io.MultiReader(&head, r)); err != nil {
+			return nil, err
+		}
+		out.Content = &adapterpb.Part_Spooled{Spooled: path}
+	}
+	out.Size, out.Sha256 = size, hash.Sum(nil)
+	return out, nil
+}
+
+func (s *spooler) spool(n int, r io.Reader) (path string, size int64, err error) {
+	if s.dir == "" {
+		return "", 0, errors.New("content too large to be held in memory, and no spool directory was given")
+	}
+	path = filepath.Join(s.dir, fmt.Sprintf("part-%d", n))
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return "", 0, fmt.Errorf("spool: %w", err)
+	}
+	s.files = append(s.files, path)
+	size, err = io.Copy(f, r)
+	if closeErr := f.Close(); err == nil && closeErr != nil {
+		err = fmt.Errorf("spool: %w", closeErr)
+	}
+	return path, size, err
+}
+
+// discard removes what a failed reading left, so that the next may use the same
+// directory. The runtime removes the directory in any case.
+func (s *spooler) discard() {
+	for _, f := range s.files {
+		_ = os.Remove(f)
+	}
+}
+
+// meter counts what is read and stops at the limit and at the context's end.
+type meter struct {
+	r io.Reader
+	s *spooler
+}
+
+func (m *meter) Read(b []byte) (int, error) {
+	if m.s.ctx.Err() != nil {
+		return 0, context.Cause(m.s.ctx)
+	}
+	n, err := m.r.Read(b)
+	if n > 0 {
+		m.s.progress()
+	}
+	m.s.read += int64(n)
+	if m.s.max > 0 && m.s.read > m.s.max {
+		return n, fmt.Errorf("content has more than %d bytes: raise the limit for messages", m.s.max)
+	}
+	return n, err
+}
