@@ -164,10 +164,10 @@ func TestProbeTellsByWhatIsInTheDirectory(t *testing.T) {
 			probe(t, s, m, sdk.Absent)
 			write(t, dir, tempName(newID(t)), "x") // of another message
 			send(t, s, m)
-			probe(t, s, m, sdk.Arrived)
 			if _, err := os.Lstat(temp); err == nil {
 				t.Error("what the earlier attempt left is still there")
 			}
+			probe(t, s, m, sdk.Arrived)
 			final := "a.txt"
 			if c.template == "{{fairlead.id}}" {
 				final = m.ID

@@ -51,7 +51,7 @@ func isRefusal(err error) bool {
 		}
 		return len(joined.Unwrap()) > 0
 	}
-	reply, ok := err.(*textproto.Error)
+	reply, ok := err.(*textproto.Error) //nolint:errorlint // joined errors are unwrapped here, each by itself
 	if !ok {
 		if inner := errors.Unwrap(err); inner != nil {
 			return isRefusal(inner)

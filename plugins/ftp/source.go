@@ -120,7 +120,7 @@ func (s *source) matching(entries []entry) []file {
 	var files []file
 	for _, e := range entries {
 		if matches(s.props.Pattern, e.name) {
-			files = append(files, file{name: e.name, size: e.size, modified: e.modified, precise: e.precise})
+			files = append(files, file(e))
 		}
 	}
 	return files

@@ -28,6 +28,11 @@ const (
 // beatsPerAckWait is how many signs of life go out in one ack_wait.
 const beatsPerAckWait = 3
 
+// drainDelay is how soon a message is offered to others that a draining node gives
+// back. Not at once: the broker may not know yet that this node's last pull is over,
+// and would answer that one, and wait for ack_wait then.
+const drainDelay = 250 * time.Millisecond
+
 // Headers of a dead letter that say where it comes from.
 const (
 	headerDeadStream   = "Fairlead-Dead-Letter-Stream"
@@ -76,7 +81,7 @@ func (ses *session) handle(ctx context.Context, msg jetstream.Msg, deliver sdk.D
 	d.stopBeat()
 	delay := ses.p.RetryDelay.D()
 	if ctx.Err() != nil {
-		delay = 0 // this node stops: another one may have it at once
+		delay = min(delay, drainDelay) // this node stops: another one may have it
 	}
 	// Nothing depends on it: without it the broker offers the message again after
 	// ack_wait.

@@ -81,6 +81,7 @@ func TestOldMessageIsLookedForInTheStream(t *testing.T) {
 	for i := range 700 { // more than the client asks for at once
 		b.put(t, "orders.in", fmt.Sprint(i))
 	}
+	b.put(t, "orders.other", "the last one, which the search does not see")
 	probe(t, s, there, sdk.Arrived)
 	probe(t, s, not, sdk.Absent)
 

@@ -207,6 +207,24 @@ func TestMessageGivenBackComesAgainUnderTheSameKey(t *testing.T) {
 	third.settle(t, sdk.Delivered)
 }
 
+func TestMessageGivenBackComesAgainWhenSaidAndNotWhenItsHolderIsDone(t *testing.T) {
+	b := newBroker(t, natsd.Config{})
+	b.stream(t, jetstream.StreamConfig{})
+	b.put(t, "orders.a", "x")
+	r := receive(t, b.s.URL(), map[string]any{"ack_wait": "1s", "retry_delay": "600ms"})
+	first := r.next()
+	began := time.Now()
+	if err := first.Settle(t.Context(), sdk.Retry); err != nil {
+		t.Fatal(err)
+	}
+	again := r.next() // a further sign of life of the first would put it off
+	if took := time.Since(began); took < 500*time.Millisecond {
+		t.Errorf("came again after %s, want 600ms", took)
+	}
+	first.end(nil)
+	again.settle(t, sdk.Delivered)
+}
+
 func TestSameSequenceNumberInANewStreamIsAnotherItem(t *testing.T) {
 	b := newBroker(t, natsd.Config{})
 	b.stream(t, jetstream.StreamConfig{})

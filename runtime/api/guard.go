@@ -28,7 +28,7 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 		} else {
 			next.ServeHTTP(rec, r)
 		}
-		s.logRequest(r, rec.status, time.Since(began))
+		s.logRequest(r, rec, time.Since(began))
 	})
 }
 
@@ -86,22 +86,32 @@ func isLocalName(hostport string) bool {
 	return err == nil
 }
 
-func (s *Server) logRequest(r *http.Request, status int, took time.Duration) {
+// logRequest keeps a record of who changed what. Reading is routine, and so are its
+// failures: probes ask a node that is not ready many times.
+func (s *Server) logRequest(r *http.Request, rec *recorder, took time.Duration) {
 	level := slog.LevelDebug
-	switch {
-	case status >= http.StatusInternalServerError:
-		level = slog.LevelWarn
-	case r.Method == http.MethodPost:
+	if r.Method == http.MethodPost {
 		level = slog.LevelInfo
 	}
-	s.log.Log(r.Context(), level, "api request",
-		"method", r.Method, "path", r.URL.Path, "status", status, "took", took, "peer", r.RemoteAddr)
+	if r.Method == http.MethodPost && rec.status >= http.StatusInternalServerError {
+		level = slog.LevelWarn
+	}
+	peer := r.RemoteAddr
+	if local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr); local != nil && local.Network() == "unix" {
+		peer = "unix"
+	}
+	attrs := []any{"method", r.Method, "path", r.URL.Path, "status", rec.status, "took", took, "peer", peer}
+	if rec.problem != "" {
+		attrs = append(attrs, "problem", rec.problem)
+	}
+	s.log.Log(r.Context(), level, "api request", attrs...)
 }
 
-// recorder remembers the status for the log.
+// recorder remembers for the log what was answered.
 type recorder struct {
 	http.ResponseWriter
-	status int
+	status  int
+	problem string
 }
 
 func (r *recorder) WriteHeader(status int) {

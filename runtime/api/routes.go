@@ -240,6 +240,9 @@ func (s *Server) toProblem(r *http.Request, err error) *Problem {
 }
 
 func writeProblem(w http.ResponseWriter, p *Problem) {
+	if rec, ok := w.(*recorder); ok {
+		rec.problem = p.Detail
+	}
 	writeJSON(w, p.Status, "application/problem+json", p)
 }
 

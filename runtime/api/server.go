@@ -32,8 +32,9 @@ type Options struct {
 	Version string
 	// Commit is the source revision.
 	Commit string
-	// Log gets requests that change something (info), failed ones (warn) and all
-	// others (debug). Default: slog.Default.
+	// Log gets requests that change something (info, or warn if the node could not),
+	// errors that are not shown to the caller (error) and all other requests (debug).
+	// Default: slog.Default.
 	Log *slog.Logger
 	// RemoteChanges allows requests that change something from other machines. The
 	// API knows no accounts, so this is for networks whose every user may do

@@ -95,7 +95,10 @@ func (c *deploymentCheck) rules() {
 		c.knownHost("send_ports", name)
 	}
 	c.sameSources()
-	c.unused()
+	// After a misspelt name something else would seem to be unused.
+	if !c.failed() {
+		c.unused()
+	}
 }
 
 func (c *deploymentCheck) host(name string) {
@@ -176,7 +179,7 @@ func (c *deploymentCheck) groups() {
 
 func (c *deploymentCheck) knownHost(section, name string) {
 	host := c.text(section, name, "host")
-	if host == "" {
+	if host == "" || c.isSuspect(keyPath{section, name, "host"}) || c.isSuspect(keyPath{"hosts"}) {
 		return
 	}
 	known := c.names("hosts")
@@ -198,7 +201,7 @@ func (c *deploymentCheck) location(name string) {
 			}
 		case slices.Index(to, port) < i:
 			c.errorf(at, "remove one of them", "send port %s stands twice", quoted(port))
-		case !slices.Contains(ports, port):
+		case !slices.Contains(ports, port) && !c.isSuspect(at) && !c.isSuspect(keyPath{"send_ports"}):
 			c.errorf(at, suggestion(port, ports, "send ports", "add it under send_ports"), "there is no send port %s", quoted(port))
 		}
 	}

@@ -14,7 +14,6 @@ func TestWrongDeployments(t *testing.T) {
 		{"misspelt key", "clustered: true", "clusterd: true", []string{
 			`app.yaml:2:12: hosts.intake.clusterd: unknown key; did you mean clustered?`}},
 		{"misspelt section", "send_ports:", "sendports:", []string{
-			`app.yaml:9:10: receive_locations.orders.to[0]: there is no send port "erp"; add it under send_ports`,
 			`app.yaml:10:1: sendports: unknown key; did you mean send_ports?`}},
 		{"key of the schedule beside it", "to: [erp]", "to: [erp]\n    every: 5s", []string{
 			`app.yaml:10:5: receive_locations.orders.every: unknown key; it belongs under schedule`}},
@@ -29,17 +28,14 @@ func TestWrongDeployments(t *testing.T) {
 		{"a word where a list belongs", "to: [erp]", "to: erp", []string{
 			`app.yaml:9:9: receive_locations.orders.to: is the text "erp", want a list; write [erp]`}},
 		{"no send ports", "to: [erp]", "to: []", []string{
-			`app.yaml:9:5: receive_locations.orders.to: is empty; write at least 1 (Names of send ports; every item goes to each of them)`,
-			`app.yaml:11:3: warning: send_ports.erp: nothing is sent to this port; name it in a location's to, or remove it`}},
+			`app.yaml:9:5: receive_locations.orders.to: is empty; write at least 1 (Names of send ports; every item goes to each of them)`}},
 		{"to left out", "    to: [erp]\n", "", []string{
-			`app.yaml:5:3: receive_locations.orders.to: is missing; write it here (Names of send ports; every item goes to each of them)`,
-			`app.yaml:10:3: warning: send_ports.erp: nothing is sent to this port; name it in a location's to, or remove it`}},
+			`app.yaml:5:3: receive_locations.orders.to: is missing; write it here (Names of send ports; every item goes to each of them)`}},
 		{"the same port twice", "to: [erp]", "to: [erp, erp]", []string{
 			`app.yaml:9:15: receive_locations.orders.to[1]: send port "erp" stands twice; remove one of them`}},
 		{"unknown port", "to: [erp]", "to: [erp, epr]", []string{
 			`app.yaml:9:15: receive_locations.orders.to[1]: there is no send port "epr"; did you mean erp?`}},
 		{"unknown host", "host: outbound", "host: outbond", []string{
-			`app.yaml:3:3: warning: hosts.outbound: nothing runs in this host; name it as host of a location or port, or remove it`,
 			`app.yaml:12:11: send_ports.erp.host: there is no host "outbond"; did you mean outbound?`}},
 		{"unknown adapter", "adapter: ftp", "adapter: sftp", []string{
 			`app.yaml:7:14: receive_locations.orders.adapter: there is no adapter "sftp"; did you mean ftp?`}},
@@ -48,23 +44,19 @@ func TestWrongDeployments(t *testing.T) {
 		{"adapter that cannot send", "adapter: queue", "adapter: ftp", []string{
 			`app.yaml:13:14: send_ports.erp.adapter: adapter ftp cannot send; use another adapter, or put it under receive_locations`}},
 		{"unknown owner", "clustered: true", "clustered: true, possible_owners: [node-a, node-x]", []string{
-			`app.yaml:2:54: hosts.intake.possible_owners[1]: there is no node "node-x"; nodes of the cluster: node-a, node-b, node-c`}},
+			`app.yaml:2:55: hosts.intake.possible_owners[1]: there is no node "node-x"; nodes of the cluster: node-a, node-b, node-c`}},
 		{"owner twice", "clustered: true", "clustered: true, possible_owners: [node-a, node-a]", []string{
-			`app.yaml:2:54: hosts.intake.possible_owners[1]: node "node-a" stands twice; remove one of them`}},
+			`app.yaml:2:55: hosts.intake.possible_owners[1]: node "node-a" stands twice; remove one of them`}},
 		{"preferred owner that is not possible", "clustered: true", "clustered: true, possible_owners: [node-a], preferred_owners: [node-b]", []string{
-			`app.yaml:2:74: hosts.intake.preferred_owners[0]: node node-b is preferred and is not in possible_owners, so it could never own the host; add it there, or remove it here`}},
+			`app.yaml:2:75: hosts.intake.preferred_owners[0]: node node-b is preferred and is not in possible_owners, so it could never own the host; add it there, or remove it here`}},
 		{"group that no node may own", "  outbound: {}", "  intake2: {clustered: true, group: intake, possible_owners: [node-b]}\n  intake3: {clustered: true, group: intake, possible_owners: [node-a]}\n  outbound: {}", []string{
-			`app.yaml:3:3: warning: hosts.intake2: nothing runs in this host; name it as host of a location or port, or remove it`,
-			`app.yaml:4:3: warning: hosts.intake3: nothing runs in this host; name it as host of a location or port, or remove it`,
 			`app.yaml:4:45: hosts.intake3.possible_owners: no node may own all hosts of group intake: shares none with hosts.intake2.possible_owners (app.yaml:3:45); name a node that both allow, or separate the groups`}},
 		{"names", "  outbound: {}", "  outbound: {}\n  Big_Host: {clustered: true, group: -x}", []string{
 			`app.yaml:4:3: hosts.Big_Host: "Big_Host" cannot be a name here; names have up to 63 small letters, digits and dashes and begin with a letter or digit, such as big-host`,
-			`app.yaml:4:3: warning: hosts.Big_Host: nothing runs in this host; name it as host of a location or port, or remove it`,
 			`app.yaml:4:38: hosts.Big_Host.group: "-x" cannot be a name here; names have up to 63 small letters, digits and dashes and begin with a letter or digit, such as x`}},
 		{"exclusive adapter on every node", "clustered: true", "clustered: false", []string{
 			`app.yaml:6:11: receive_locations.orders.host: host intake is not clustered, so every node would run this location, and ftp has no lock at the source: each item would be taken more than once; set clustered: true on host intake (line 2)`}},
-		{"queue on every node", "clustered: true}", "}\n  x: {clustered: true}", []string{
-			`app.yaml:3:3: warning: hosts.x: nothing runs in this host; name it as host of a location or port, or remove it`,
+		{"exclusive adapter, clustered left out", "clustered: true}", "}\n  x: {clustered: true}", []string{
 			`app.yaml:7:11: receive_locations.orders.host: host intake is not clustered, so every node would run this location, and ftp has no lock at the source: each item would be taken more than once; set clustered: true on host intake (line 2)`}},
 		{"polling too often", "to: [erp]", "to: [erp]\n    schedule: {every: 99ms}", []string{
 			`app.yaml:10:23: receive_locations.orders.schedule.every: "99ms" is too short a time between two polls; write 100ms or more, for most sources 30s`}},
@@ -78,7 +70,6 @@ func TestWrongDeployments(t *testing.T) {
 		{"the same source twice", "send_ports:", "  again:\n    host: intake\n    adapter: ftp\n    endpoint: {directory: ., address: \"ftp.example:21\", password: \"${env:X}\"}\n    to: [erp]\nsend_ports:", []string{
 			`app.yaml:13:5: receive_locations.again.endpoint: is the same source as receive_locations.orders.endpoint (app.yaml:8:5): they would take each other's items; remove one of the two, or make what they take differ`}},
 		{"reference outside of an endpoint", "host: outbound", `host: "${env:HOST}"`, []string{
-			`app.yaml:3:3: warning: hosts.outbound: nothing runs in this host; name it as host of a location or port, or remove it`,
 			`app.yaml:12:11: send_ports.erp.host: references are followed in the properties of endpoints only; write the value itself`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -145,7 +136,6 @@ routes:
 		`app.yaml:24:5: send_ports.erp.backup: is not served yet by this version; remove it; an item whose retries are used up is suspended and can be resumed`,
 		`app.yaml:25:5: send_ports.erp.window: is not served yet by this version; remove it; the port sends around the clock`,
 		`app.yaml:26:5: send_ports.erp.ordered: ordered: true is not served yet by this version; remove it or write ordered: false; messages may overtake each other`,
-		`app.yaml:27:3: warning: send_ports.x: nothing is sent to this port; name it in a location's to, or remove it`,
 		`app.yaml:28:1: routes: is not served yet by this version; remove it and name the send ports in each location's to`,
 	)
 }

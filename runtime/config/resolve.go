@@ -193,6 +193,7 @@ func (d *document) refuseReferences(v any, p keyPath, remedy, problem string) {
 	case string:
 		if refs, bad := references(v); len(refs) > 0 || bad != nil {
 			d.errorf(p, remedy, "%s", problem)
+			d.suspect(p)
 		}
 	}
 }

@@ -100,7 +100,7 @@ type Handler struct {
 	rejected []*adapterpb.EndpointState
 	isReady  atomic.Bool
 	// receiving is set while Receive runs, heard is when the adapter last answered
-	// a ping, or could have been heard (nanoseconds since origin).
+	// a ping, plus the time spent in Receive since (nanoseconds since origin).
 	receiving atomic.Bool
 	heard     atomic.Int64
 

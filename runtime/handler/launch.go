@@ -82,7 +82,7 @@ func launch(ctx context.Context, s launchSpec) (*instance, error) {
 	case <-ctx.Done():
 		// go-plugin's Start takes no context. It returns when the process is gone.
 		i.proc.kill()
-		<-connected
+		<-connected //nolint:errcheck // it fails because of the kill
 		err = context.Cause(ctx)
 	}
 	if err == nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -54,6 +55,14 @@ func playAdapter(role string) {
 	case "brief":
 		fmt.Println("1|1|unix|/nowhere/socket|grpc|")
 		os.Exit(6)
+	case "deaf":
+		path := filepath.Join(os.Getenv(plugin.EnvUnixSocketDir), "s")
+		if _, err := net.Listen("unix", path); err != nil {
+			panic(err)
+		}
+		fmt.Printf("1|1|unix|%s|grpc|\n", path)
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		return
 	case "silent":
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		return

@@ -183,11 +183,13 @@ func (h *Handler) receiveLoop() {
 
 func (h *Handler) pass(all ...*adapterpb.FromAdapter) {
 	h.receiving.Store(true)
+	began := time.Now()
 	for _, m := range all {
 		h.spec.Receive(m)
 	}
-	// While Receive ran, a Pong may have waited behind: start counting anew.
-	h.hear()
+	// A Pong may have waited behind: the time counts as ours, not as its silence.
+	// Other messages are no answer: they come from elsewhere than the main loop.
+	h.heard.Add(int64(time.Since(began)))
 	h.receiving.Store(false)
 }
 

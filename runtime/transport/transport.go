@@ -184,7 +184,7 @@ func (t *Transport) dial(ctx context.Context, address, protocol string, first by
 		return nil, err
 	}
 	if t.cfg.TLS == nil {
-		if err := conn.SetWriteDeadline(time.Now().Add(dialTimeout)); err == nil {
+		if err = conn.SetWriteDeadline(time.Now().Add(dialTimeout)); err == nil {
 			_, err = conn.Write([]byte{first})
 		}
 		if err != nil {

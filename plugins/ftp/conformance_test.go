@@ -1,0 +1,113 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/fairlead-io/fairlead/demo/ftpd"
+	"github.com/fairlead-io/fairlead/sdk/adaptertest"
+)
+
+// restartable is a server that can be away for a while.
+type restartable struct {
+	*testServer
+	cfg ftpd.Config
+}
+
+func newRestartable(t testing.TB, cfg ftpd.Config) *restartable {
+	t.Helper()
+	cert := selfSigned(t)
+	r := &restartable{cfg: cfg}
+	if cfg.TLS != ftpd.Plain {
+		r.cfg.Certificate = &cert.Certificate
+	}
+	r.testServer = startServer(t, r.cfg)
+	if cfg.TLS != ftpd.Plain {
+		r.props["ca_file"] = cert.file
+	}
+	return r
+}
+
+func (r *restartable) down(t testing.TB) {
+	t.Helper()
+	if err := r.Stop(); err != nil {
+		t.Errorf("stop ftpd: %v", err)
+	}
+}
+
+func (r *restartable) up(t testing.TB) {
+	t.Helper()
+	cfg := r.cfg
+	cfg.Addr, cfg.Root, cfg.User, cfg.Password = r.Addr(), r.Dir, testUser, testPassword
+	server, err := ftpd.Start(cfg)
+	if err != nil {
+		t.Fatalf("start ftpd again: %v", err)
+	}
+	t.Cleanup(func() { server.Stop() })
+	r.Server = server
+}
+
+// put makes a file appear whole.
+func (r *restartable) put(t testing.TB, name string, content []byte) {
+	t.Helper()
+	temporary := filepath.Join(r.Dir, temporaryName("put"))
+	if err := os.WriteFile(temporary, content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(temporary, filepath.Join(r.Dir, name)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (r *restartable) received(t testing.TB) []adaptertest.Received {
+	t.Helper()
+	var out []adaptertest.Received
+	for _, name := range r.names(t) {
+		if isTemporary(name) {
+			continue
+		}
+		content, err := os.ReadFile(filepath.Join(r.Dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, adaptertest.Received{Name: name, Content: content})
+	}
+	return out
+}
+
+func TestConformance(t *testing.T) {
+	for name, cfg := range map[string]ftpd.Config{
+		"plain with MLSD":    {},
+		"explicit with LIST": {TLS: ftpd.Explicit, DisableMLSD: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, after := range []string{afterDelete, afterKeep} {
+				t.Run("source, "+after, func(t *testing.T) {
+					adaptertest.Source(t, adaptertest.SourceCase{
+						Adapter: adapter(), NameProperty: "ftp.name", Kept: after == afterKeep,
+						New: func(t testing.TB) adaptertest.SourceFixture {
+							r := newRestartable(t, cfg)
+							return adaptertest.SourceFixture{
+								Properties: with(r.props, "stable_for", "0s", "after_delivery", after),
+								Put:        r.put, Replace: r.put, Remaining: r.names, Down: r.down, Up: r.up,
+							}
+						},
+					})
+				})
+			}
+			t.Run("sink", func(t *testing.T) {
+				adaptertest.Sink(t, adaptertest.SinkCase{
+					Adapter: adapter(), Deduplicates: true, Probes: true,
+					New: func(t testing.TB) adaptertest.SinkFixture {
+						r := newRestartable(t, cfg)
+						return adaptertest.SinkFixture{
+							Properties: with(r.props, "name", "{{fairlead.id}}.bin"),
+							Received:   r.received, Down: r.down, Up: r.up,
+						}
+					},
+				})
+			})
+		})
+	}
+}
