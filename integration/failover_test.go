@@ -249,7 +249,7 @@ func watchWhole(ctx context.Context, t *testing.T, dir string, sizes map[string]
 }
 
 // finalNames are the files that a partner would take: not the temporary ones.
-func finalNames(t *testing.T, dir string) []string {
+func finalNames(t testing.TB, dir string) []string {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !os.IsNotExist(err) {
 		t.Error(err)

@@ -22,7 +22,7 @@ import (
 // serverUID is the user whom the servers' sessions run as.
 const serverUID = 20021
 
-func repo(t *testing.T) string {
+func repo(t testing.TB) string {
 	t.Helper()
 	dir, err := filepath.Abs("..")
 	if err != nil {
@@ -32,7 +32,7 @@ func repo(t *testing.T) string {
 }
 
 // seed of the test's random choices: printed, and settable to repeat a run.
-func seed(t *testing.T) *rand.Rand {
+func seed(t testing.TB) *rand.Rand {
 	t.Helper()
 	s := uint64(time.Now().UnixNano())
 	if given := os.Getenv("FAIRLEAD_SEED"); given != "" {
@@ -46,7 +46,7 @@ func seed(t *testing.T) *rand.Rand {
 }
 
 // startCluster starts nodes from the built binaries.
-func startCluster(t *testing.T, nodes int) *cluster.Cluster {
+func startCluster(t testing.TB, nodes int) *cluster.Cluster {
 	t.Helper()
 	bin := filepath.Join(repo(t), "bin")
 	if _, err := os.Stat(filepath.Join(bin, "fairlead")); err != nil {
@@ -76,7 +76,7 @@ func startCluster(t *testing.T, nodes int) *cluster.Cluster {
 	return c
 }
 
-func tail(t *testing.T, file string, lines int) {
+func tail(t testing.TB, file string, lines int) {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return
@@ -95,7 +95,7 @@ type server struct {
 func (s *server) addr() string { return net.JoinHostPort("127.0.0.1", s.port) }
 func (s *server) data() string { return filepath.Join(s.dir, "data") }
 
-func startServer(t *testing.T, name string, env ...string) *server {
+func startServer(t testing.TB, name string, env ...string) *server {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("needs a real " + name)
@@ -138,7 +138,7 @@ func startServer(t *testing.T, name string, env ...string) *server {
 }
 
 // freePort finds a port with four free ones behind it, as some servers need.
-func freePort(t *testing.T) string {
+func freePort(t testing.TB) string {
 	t.Helper()
 	for range 100 {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -166,7 +166,7 @@ func freePort(t *testing.T) string {
 
 // put makes a file appear at once and whole in a server's directory, owned by the
 // user of its sessions.
-func (s *server) put(t *testing.T, folder, name string, content []byte) {
+func (s *server) put(t testing.TB, folder, name string, content []byte) {
 	t.Helper()
 	staged := filepath.Join(s.dir, "staged")
 	if err := os.WriteFile(staged, content, 0o644); err != nil {
@@ -185,7 +185,7 @@ func (s *server) put(t *testing.T, folder, name string, content []byte) {
 }
 
 // folder makes a directory in the server's data that its sessions may write to.
-func (s *server) folder(t *testing.T, name string) string {
+func (s *server) folder(t testing.TB, name string) string {
 	t.Helper()
 	dir := filepath.Join(s.data(), name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -200,7 +200,7 @@ func (s *server) folder(t *testing.T, name string) string {
 }
 
 // drained waits until nothing is left in a folder of the server.
-func (s *server) drained(t *testing.T, folder string, within time.Duration) {
+func (s *server) drained(t testing.TB, folder string, within time.Duration) {
 	t.Helper()
 	eventually(t, within, func() string {
 		left, err := os.ReadDir(filepath.Join(s.data(), folder))
@@ -215,7 +215,7 @@ func (s *server) drained(t *testing.T, folder string, within time.Duration) {
 }
 
 // eventually waits until missing returns nothing.
-func eventually(t *testing.T, within time.Duration, missing func() string) {
+func eventually(t testing.TB, within time.Duration, missing func() string) {
 	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -236,7 +236,7 @@ type broker struct {
 	stream jetstream.Stream
 }
 
-func startBroker(t *testing.T) *broker {
+func startBroker(t testing.TB) *broker {
 	t.Helper()
 	b := &broker{server: startServer(t, "nats", "EXTRA=max_payload: 16MB")}
 	nc, err := nats.Connect("nats://"+b.addr(), nats.UserInfo("tester", "secret"))
@@ -260,7 +260,7 @@ func (b *broker) port(subject string) string {
 }
 
 // count is how many messages the stream holds.
-func (b *broker) count(t *testing.T) int {
+func (b *broker) count(t testing.TB) int {
 	t.Helper()
 	info, err := b.stream.Info(t.Context())
 	if err != nil {
@@ -270,7 +270,7 @@ func (b *broker) count(t *testing.T) int {
 }
 
 // hashes reads the whole stream.
-func (b *broker) hashes(t *testing.T) []string {
+func (b *broker) hashes(t testing.TB) []string {
 	t.Helper()
 	n := b.count(t)
 	consumer, err := b.stream.OrderedConsumer(t.Context(), jetstream.OrderedConsumerConfig{})
@@ -288,7 +288,7 @@ func (b *broker) hashes(t *testing.T) []string {
 	return hashes
 }
 
-func (b *broker) waitFor(t *testing.T, n int, within time.Duration) {
+func (b *broker) waitFor(t testing.TB, n int, within time.Duration) {
 	t.Helper()
 	eventually(t, within, func() string {
 		if have := b.count(t); have < n {
@@ -298,7 +298,7 @@ func (b *broker) waitFor(t *testing.T, n int, within time.Duration) {
 	})
 }
 
-func deploy(t *testing.T, c *cluster.Cluster, source string, hosts ...string) {
+func deploy(t testing.TB, c *cluster.Cluster, source string, hosts ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
 	defer cancel()
@@ -310,7 +310,7 @@ func deploy(t *testing.T, c *cluster.Cluster, source string, hosts ...string) {
 	}
 }
 
-func owner(t *testing.T, c *cluster.Cluster, host, not string) string {
+func owner(t testing.TB, c *cluster.Cluster, host, not string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
 	defer cancel()
@@ -321,7 +321,7 @@ func owner(t *testing.T, c *cluster.Cluster, host, not string) string {
 	return cluster.Owner(s, host)
 }
 
-func judge(t *testing.T, in []cluster.Item, out []string) {
+func judge(t testing.TB, in []cluster.Item, out []string) {
 	t.Helper()
 	v := cluster.Judge(in, out)
 	t.Log(v)

@@ -105,7 +105,7 @@ send_ports:
 }
 
 // children are the processes whose parent is pid.
-func children(t *testing.T, pid int) []int {
+func children(t testing.TB, pid int) []int {
 	t.Helper()
 	var pids []int
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")

@@ -5,34 +5,35 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 )
 
 // parseJSON reads one JSON value.
 func (d *document) parseJSON(data []byte) *tree {
+	const remedy = "look for a missing or superfluous comma, quote or brace, here or just before"
+	var all json.RawMessage
+	if err := json.Unmarshal(data, &all); err != nil {
+		at := 0
+		var wrong *json.SyntaxError
+		if errors.As(err, &wrong) {
+			at = int(wrong.Offset) - 1 // of the first byte that does not fit
+		}
+		text := err.Error()
+		if strings.Contains(text, "unexpected end") {
+			at, text = len(data), "it ends too early"
+		}
+		d.syntax(positionOf(data, at), "is not JSON: "+text, remedy)
+		return nil
+	}
 	r := jsonReader{d: d, data: data, dec: json.NewDecoder(bytes.NewReader(data))}
 	r.dec.UseNumber()
 	t, err := r.read(0)
-	if err == nil {
-		if _, err = r.dec.Token(); errors.Is(err, io.EOF) {
-			return t
-		}
-		if err == nil {
-			err = errors.New("something stands after the closing brace")
-		}
+	if err != nil {
+		d.syntax(positionOf(data, int(r.dec.InputOffset())), "is not usable JSON: "+err.Error(), remedy)
+		return nil
 	}
-	at := int(r.dec.InputOffset())
-	var wrong *json.SyntaxError
-	if errors.As(err, &wrong) {
-		at = int(wrong.Offset) - 1
-	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		at, err = len(data), errors.New("it ends too early")
-	}
-	d.syntax(positionOf(data, at), "is not JSON: "+err.Error(), "look for a missing or superfluous comma, quote or brace, here or just before")
-	return nil
+	return t
 }
 
 // jsonReader makes a tree of JSON tokens.

@@ -138,7 +138,7 @@ func (c *nodeCheck) addresses() {
 			continue
 		}
 		if first, ok := used[a.address]; ok && port != "0" {
-			c.errorf(p, "choose another port", "%s is the address of listen.%s, too", a.address, first)
+			c.errorf(p, "choose another port", "%s is the address of listen.%s, too", quoted(a.address), first)
 		}
 		used[a.address] = a.key
 	}
@@ -293,7 +293,7 @@ func (c *nodeCheck) tls() {
 	for _, a := range []struct{ key, address string }{{"gossip", l.Gossip}, {"cluster", l.Cluster}} {
 		p := keyPath{"listen", a.key}
 		switch {
-		case loopback(a.address):
+		case loopback(a.address), c.isSuspect(p):
 		case !t.Insecure:
 			c.errorf(p, "write tls: {ca: ..., cert: ..., key: ...}, or use a loopback address", "%s can be reached from other machines, and there is no tls section", quoted(a.address))
 		case a.key == "cluster":

@@ -29,6 +29,10 @@ func (d *document) parseTOML(data []byte) *tree {
 		var wrong *gotoml.DecodeError
 		if errors.As(err, &wrong) {
 			at.line, at.column = wrong.Position()
+		} else if key, first, second, ok := tomlTwice(data); ok {
+			// The library does not say where.
+			d.syntax(second, fmt.Sprintf("key %s stands twice; the first is at line %d", quoted(key), first.line), "remove one of them")
+			return nil
 		}
 		text := strings.TrimPrefix(err.Error(), "toml: ")
 		d.syntax(clamp(at, data), "is not TOML: "+text, "look for a missing quote, a missing bracket or a key that stands twice")
@@ -110,6 +114,40 @@ func tomlPlaces(data []byte) map[string]position {
 		}
 	}
 	return r.places
+}
+
+// tomlTwice finds the first table or key that is defined twice.
+func tomlTwice(data []byte) (key string, first, second position, found bool) {
+	seen := map[string]position{}
+	r := tomlReader{data: data, places: map[string]position{}, tables: map[string]int{}}
+	p := unstable.Parser{}
+	p.Reset(data)
+	for p.NextExpression() {
+		e := p.Expression()
+		if e.Kind != unstable.Table && e.Kind != unstable.KeyValue {
+			if e.Kind == unstable.ArrayTable {
+				seen = map[string]position{} // its tables begin anew
+				r.prefix = r.note(nil, e.Key())
+			}
+			continue
+		}
+		prefix := r.prefix
+		if e.Kind == unstable.Table {
+			prefix = nil
+		}
+		path := r.note(prefix, e.Key())
+		if e.Kind == unstable.Table {
+			r.prefix = path
+		}
+		keys := e.Key()
+		keys.Next()
+		at := positionOf(data, int(keys.Node().Raw.Offset))
+		if first, ok := seen[joined(path)]; ok {
+			return strings.Join(path, "."), first, at, true
+		}
+		seen[joined(path)] = at
+	}
+	return "", position{}, position{}, false
 }
 
 type tomlReader struct {

@@ -224,7 +224,7 @@ func yamlRemedy(text string) string {
 		return "look for a missing line break or wrong indentation near here; text that contains \": \" needs quotes"
 	case strings.Contains(text, "cannot start any token"):
 		return "text that begins with @, `, %, * or & needs quotes"
-	case strings.Contains(text, "unknown anchor"):
+	case strings.Contains(text, "unknown anchor"), strings.Contains(text, "alphabetic or numeric character"):
 		return "text that begins with * needs quotes, as in pattern: \"*.edi\""
 	}
 	return "look for wrong indentation, an unclosed bracket or an unclosed quote, here or just below"

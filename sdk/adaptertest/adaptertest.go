@@ -70,7 +70,8 @@ type SourceCase struct {
 	Kept bool
 	// PollEvery is the location's interval. 0: 50 ms.
 	PollEvery time.Duration
-	// MaxInFlight of the location. 0: 4.
+	// MaxInFlight of the location. 0: 16. Some checks hold all items of Sizes or
+	// Names at a time: a pushed source cannot offer them with less.
 	MaxInFlight int
 	// Timeout bounds every single wait. 0: 15 s. Set it higher than the broker's
 	// time of redelivery, where one has to be waited for.

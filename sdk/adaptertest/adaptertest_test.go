@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/fairlead-io/fairlead/sdk"
 	"github.com/fairlead-io/fairlead/sdk/adaptertest"
@@ -36,6 +37,7 @@ var stores sync.Map
 type properties struct {
 	Address string `json:"address" jsonschema:"required" jsonschema_description:"Name of the store."`
 	Keep    bool   `json:"keep,omitempty" jsonschema:"default=false" jsonschema_description:"Leave delivered items."`
+	Broken  string `json:"broken,omitempty" jsonschema_description:"What to do wrong."`
 	Batch   bool   `json:"batch,omitempty" jsonschema:"default=false" jsonschema_description:"Delete at the session's end only."`
 }
 
@@ -54,7 +56,10 @@ var memory = sdk.Adapter{
 		if err != nil {
 			return nil, err
 		}
-		src := &source{s: s, keep: p.Keep}
+		src := &source{s: s, keep: p.Keep, broken: p.Broken, born: time.Now().UnixNano()}
+		if p.Broken == "leak" {
+			go func() { select {} }()
+		}
 		if p.Batch {
 			return &batchSource{source: src}, nil
 		}
@@ -62,16 +67,25 @@ var memory = sdk.Adapter{
 	}, sdk.Exclusive()),
 	Send: sdk.Sends(func(_ context.Context, p properties, _ sdk.Env) (sdk.Sink, error) {
 		s, err := p.store()
-		return &sink{s}, err
+		return &sink{s: s, broken: p.Broken}, err
 	}, sdk.Probes()),
 }
 
 type source struct {
-	s    *store
-	keep bool
+	s      *store
+	keep   bool
+	broken string // what it does wrong, see TestKitFindsBrokenAdapters
+	born   int64
 }
 
 func key(name string, it stored) string { return fmt.Sprintf("%s#%d", name, it.version) }
+
+func (src *source) key(name string, it stored) string {
+	if src.broken == "unstable keys" {
+		return fmt.Sprintf("%s#%d", key(name, it), src.born)
+	}
+	return key(name, it)
+}
 
 func (src *source) List(context.Context) ([]sdk.Item, error) {
 	src.s.mu.Lock()
@@ -82,19 +96,20 @@ func (src *source) List(context.Context) ([]sdk.Item, error) {
 	var out []sdk.Item
 	for name, it := range src.s.items {
 		out = append(out, sdk.Item{
-			Key: key(name, it), Size: int64(len(it.content)), Kept: src.keep, Handle: name,
+			Key: src.key(name, it), Size: int64(len(it.content)), Kept: src.keep, Handle: name,
 			Context: map[string]string{"custom.name": name},
 		})
 	}
 	return out, nil
 }
 
-func (s *store) look(it sdk.Item) (stored, error) {
-	found, ok := s.items[it.Handle.(string)]
+func (src *source) look(it sdk.Item) (stored, error) {
+	found, ok := src.s.items[it.Handle.(string)]
 	switch {
-	case s.down:
+	case src.s.down:
 		return found, errDown
-	case !ok || key(it.Handle.(string), found) != it.Key:
+	case src.broken == "blind settle":
+	case !ok || src.key(it.Handle.(string), found) != it.Key:
 		return found, sdk.Gone(errors.New("not there"))
 	}
 	return found, nil
@@ -103,18 +118,22 @@ func (s *store) look(it sdk.Item) (stored, error) {
 func (src *source) Open(_ context.Context, it sdk.Item) (*sdk.Content, error) {
 	src.s.mu.Lock()
 	defer src.s.mu.Unlock()
-	found, err := src.s.look(it)
+	found, err := src.look(it)
 	if err != nil {
 		return nil, err
 	}
-	return sdk.Body(io.NopCloser(bytes.NewReader(found.content))), nil
+	content := found.content
+	if src.broken == "truncated" && len(content) > 0 {
+		content = content[:len(content)-1]
+	}
+	return sdk.Body(io.NopCloser(bytes.NewReader(content))), nil
 }
 
 func (src *source) Settle(_ context.Context, it sdk.Item) error {
 	src.s.mu.Lock()
 	defer src.s.mu.Unlock()
-	_, err := src.s.look(it)
-	if err == nil {
+	_, err := src.look(it)
+	if err == nil && src.broken != "no settle" {
 		delete(src.s.items, it.Handle.(string))
 	}
 	return err
@@ -147,7 +166,10 @@ func (b *batchSource) Flush(ctx context.Context) error {
 	return nil
 }
 
-type sink struct{ s *store }
+type sink struct {
+	s      *store
+	broken string
+}
 
 func (k *sink) Send(_ context.Context, m *sdk.Message) error {
 	r, err := m.Body().Open()
@@ -161,10 +183,18 @@ func (k *sink) Send(_ context.Context, m *sdk.Message) error {
 	}
 	k.s.mu.Lock()
 	defer k.s.mu.Unlock()
-	if k.s.down {
+	name := m.ID
+	switch {
+	case k.s.down && k.broken == "plain error":
+		return errors.New("the store is down")
+	case k.s.down:
 		return errDown
+	case k.broken == "doubles":
+		name = fmt.Sprintf("%s-%d", m.ID, len(k.s.items))
+	case k.broken == "truncated" && len(content) > 0:
+		content = content[:len(content)-1]
 	}
-	k.s.items[m.ID] = stored{content: content}
+	k.s.items[name] = stored{content: content}
 	return nil
 }
 
@@ -174,7 +204,7 @@ func (k *sink) Probe(_ context.Context, m *sdk.Message) (sdk.Arrival, error) {
 	if k.s.down {
 		return sdk.Unknown, errDown
 	}
-	if _, ok := k.s.items[m.ID]; ok {
+	if _, ok := k.s.items[m.ID]; ok || k.broken == "always arrived" {
 		return sdk.Arrived, nil
 	}
 	return sdk.Absent, nil
@@ -238,13 +268,16 @@ func TestBatcher(t *testing.T) {
 	})
 }
 
-func TestSink(t *testing.T) {
-	adaptertest.Sink(t, adaptertest.SinkCase{
+func TestSink(t *testing.T) { adaptertest.Sink(t, sinkCase("")) }
+
+func sinkCase(broken string) adaptertest.SinkCase {
+	return adaptertest.SinkCase{
 		Adapter: memory, Deduplicates: true, Probes: true,
 		New: func(t testing.TB) adaptertest.SinkFixture {
 			s := newStore(t)
 			return adaptertest.SinkFixture{
-				Properties: map[string]any{"address": t.Name()}, Down: s.set(true), Up: s.set(false),
+				Properties: map[string]any{"address": t.Name(), "broken": broken},
+				Down:       s.set(true), Up: s.set(false),
 				Received: func(testing.TB) []adaptertest.Received {
 					s.mu.Lock()
 					defer s.mu.Unlock()
@@ -256,5 +289,5 @@ func TestSink(t *testing.T) {
 				},
 			}
 		},
-	})
+	}
 }

@@ -65,7 +65,7 @@ type sourceCheck struct {
 func (c *sourceCheck) endpoint() Endpoint {
 	return Endpoint{
 		Name: location, Receive: true, Properties: c.f.Properties,
-		PollEvery: orDefault(c.PollEvery, 50*time.Millisecond), MaxInFlight: c.MaxInFlight,
+		PollEvery: orDefault(c.PollEvery, 50*time.Millisecond), MaxInFlight: orDefault(c.MaxInFlight, 16),
 	}
 }
 
