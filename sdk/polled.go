@@ -205,11 +205,13 @@ func (l *polled) inGate(ctx context.Context, f func(context.Context) error) erro
 }
 
 // untilNext is the time to the next poll, or to the moment at which the first item
-// that is held back may be stable.
+// that is held back may be stable. Listing takes at most a third of the time: a
+// source that is slow to list is not kept from its items by it.
 func (l *polled) untilNext(started time.Time, wake time.Duration) time.Duration {
 	next := never
 	if l.every > 0 {
-		next = max(0, time.Until(started.Add(l.every)))
+		took := time.Since(started)
+		next = max(2*took, l.every-took)
 	}
 	if wake != never && (next == never || wake < next) {
 		next = wake

@@ -85,6 +85,19 @@ func TestUnreachableBrokerIsDisconnectedFromTheStart(t *testing.T) {
 	}
 }
 
+func TestNothingIsKeptForLaterWhileTheConnectionIsDown(t *testing.T) {
+	b := newBroker(t, natsd.Config{})
+	b.stream(t, jetstream.StreamConfig{})
+	s := newSink(t, b.s.URL(), nil)
+	send(t, s, message(newID(t), "x"))
+	b.stop()
+	c := s.link.current()
+	waitFor(t, "the connection to be lost", func() bool { return !c.connected() })
+	if err := c.nc.Publish("orders.in", []byte("late")); err == nil {
+		t.Error("a publish without a connection was accepted; it would go out when nobody expects it")
+	}
+}
+
 func TestSilentBrokerEndsTheConnectInTime(t *testing.T) {
 	b := newBroker(t, natsd.Config{})
 	p := newProxy(t, b.s.Addr())

@@ -112,7 +112,7 @@ func checkSchema(t *testing.T, schema, properties []byte) {
 }
 
 // noLeaks runs f and checks that no goroutine is left that was not there before.
-func noLeaks(t *testing.T, allowed []string, f func()) {
+func noLeaks(t *testing.T, timeout time.Duration, allowed []string, f func()) {
 	t.Helper()
 	opts := []goleak.Option{goleak.IgnoreCurrent()}
 	for _, name := range allowed {
@@ -121,7 +121,7 @@ func noLeaks(t *testing.T, allowed []string, f func()) {
 	f()
 	// Servers in this process may need a while to notice that a connection ended;
 	// Find itself waits for half a second or so.
-	deadline := time.Now().Add(defaultTimeout)
+	deadline := time.Now().Add(orDefault(timeout, defaultTimeout))
 	err := goleak.Find(opts...)
 	for err != nil && time.Now().Before(deadline) {
 		err = goleak.Find(opts...)

@@ -257,7 +257,7 @@ func (c *sinkCheck) disconnects() {
 }
 
 func (c *sinkCheck) leavesNothing() {
-	noLeaks(c.t, c.Goroutines, func() {
+	noLeaks(c.t, c.Timeout, c.Goroutines, func() {
 		h := c.start()
 		c.send(h, c.newMessage(1000))
 		h.Kill()

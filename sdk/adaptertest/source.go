@@ -454,7 +454,7 @@ func (c *sourceCheck) backsOff() {
 
 func (c *sourceCheck) leavesNothing() {
 	c.addSome()
-	noLeaks(c.t, c.Goroutines, func() {
+	noLeaks(c.t, c.Timeout, c.Goroutines, func() {
 		h := c.start()
 		c.settle(h, c.take(h, len(c.put)))
 		h.Kill()
