@@ -15,41 +15,50 @@ const attemptsMax = 10_000
 // no trace at the server.
 type attempts struct {
 	mu sync.Mutex
-	// mayHaveArrived holds the messages begun and not known to have arrived.
-	mayHaveArrived map[string]bool
+	// known holds the messages begun and not known to have arrived, by ID.
+	known map[string]attempt
 }
 
-func newAttempts() *attempts { return &attempts{mayHaveArrived: map[string]bool{}} }
+type attempt struct {
+	// open: some attempt may have made it arrive.
+	open bool
+	// underWay: the last attempt has not returned.
+	underWay bool
+}
 
-// begin notes an attempt. Once a message may have arrived, a later attempt that
-// fails does not change that.
+func newAttempts() *attempts { return &attempts{known: map[string]attempt{}} }
+
+// begin notes an attempt, which end ends.
 func (a *attempts) begin(m *sdk.Message) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if _, ok := a.mayHaveArrived[m.ID]; ok {
+	was, ok := a.known[m.ID]
+	if !ok {
+		was.open = m.Redelivered
+		for id := range a.known {
+			if len(a.known) < attemptsMax {
+				break
+			}
+			delete(a.known, id)
+		}
+	}
+	was.underWay = true
+	a.known[m.ID] = was
+}
+
+// end notes how the attempt ended: the message has arrived and will not be sent
+// again, or it may have arrived (open), or this attempt had no effect, which
+// does not change what an earlier one may have done.
+func (a *attempts) end(m *sdk.Message, arrived, open bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if arrived {
+		delete(a.known, m.ID)
 		return
 	}
-	for id := range a.mayHaveArrived {
-		if len(a.mayHaveArrived) < attemptsMax {
-			break
-		}
-		delete(a.mayHaveArrived, id)
-	}
-	a.mayHaveArrived[m.ID] = m.Redelivered
-}
-
-// open notes that nobody knows whether the message arrived.
-func (a *attempts) open(m *sdk.Message) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.mayHaveArrived[m.ID] = true
-}
-
-// arrived forgets the message: it will not be sent again.
-func (a *attempts) arrived(m *sdk.Message) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	delete(a.mayHaveArrived, m.ID)
+	was, ok := a.known[m.ID]
+	// Forgotten meanwhile: then earlier attempts are not known either.
+	a.known[m.ID] = attempt{open: was.open || open || !ok}
 }
 
 // knownAbsent reports whether every attempt at the message was made here and
@@ -57,6 +66,6 @@ func (a *attempts) arrived(m *sdk.Message) {
 func (a *attempts) knownAbsent(m *sdk.Message) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	open, ok := a.mayHaveArrived[m.ID]
-	return ok && !open
+	was, ok := a.known[m.ID]
+	return ok && !was.open && !was.underWay
 }

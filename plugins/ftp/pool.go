@@ -142,18 +142,23 @@ func (p *pool) release(s *session) {
 // again on a new one.
 func (p *pool) with(ctx context.Context, do func(s *session) error) error {
 	for {
-		s, err := p.acquire(ctx)
-		if err != nil {
-			return err
-		}
-		again := s.used
-		err = s.run(ctx, func() error { return do(s) })
-		gone := s.isDead()
-		p.release(s)
-		if err == nil || !gone || !again || ctx.Err() != nil {
+		stale, err := p.once(ctx, do)
+		if err == nil || !stale || ctx.Err() != nil {
 			return err
 		}
 	}
+}
+
+// once returns with stale set if the session had been used before and is dead.
+func (p *pool) once(ctx context.Context, do func(s *session) error) (stale bool, err error) {
+	s, err := p.acquire(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer p.release(s)
+	again := s.used
+	err = s.run(ctx, func() error { return do(s) })
+	return again && s.isDead(), err
 }
 
 // scheduleReaperLocked makes sure that idle connections do not stay open until

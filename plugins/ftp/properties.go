@@ -39,7 +39,7 @@ type connection struct {
 	User               string       `json:"user" jsonschema:"default=anonymous" jsonschema_description:"Name to log in with."`
 	Password           sdk.Secret   `json:"password,omitempty" jsonschema_description:"Password to log in with."`
 	TLS                string       `json:"tls" jsonschema:"enum=none,enum=explicit,enum=implicit,default=none" jsonschema_description:"Encryption of both channels (RFC 4217): none, explicit (AUTH TLS on the usual port) or implicit (TLS from the first byte)."`
-	TLS13              bool         `json:"tls13" jsonschema:"default=false" jsonschema_description:"Allow TLS 1.3. Off by default because servers that want the TLS session resumed on data connections, such as vsftpd, break off uploads under 1.3."`
+	TLS13              bool         `json:"tls13" jsonschema:"default=false" jsonschema_description:"Allow TLS 1.3. Off by default because servers that want the TLS session resumed on data connections differ in how they do it under 1.3."`
 	CAFile             string       `json:"ca_file,omitempty" jsonschema_description:"PEM file with the certificates to trust instead of the system's."`
 	ServerName         string       `json:"server_name,omitempty" jsonschema_description:"Name that the server's certificate must have. Default: the host in address."`
 	InsecureSkipVerify bool         `json:"insecure_skip_verify" jsonschema:"default=false" jsonschema_description:"Accept any certificate. For tests only: anybody on the way can read the password."`

@@ -183,7 +183,15 @@ func (s *session) run(ctx context.Context, do func() error) error {
 	}
 	s.opCtx = ctx
 	stop := context.AfterFunc(ctx, s.kill)
+	returned := false
+	defer func() {
+		if !returned { // it panicked, in the middle of who knows what
+			stop()
+			s.kill()
+		}
+	}()
 	err := do()
+	returned = true
 	if !stop() {
 		s.kill()
 		if err == nil {

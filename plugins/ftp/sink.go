@@ -59,7 +59,7 @@ func (k *sink) place(m *sdk.Message) (place, error) {
 
 // Send uploads the message's body. Only when it was the rename whose outcome
 // stayed open can the message have arrived after an error.
-func (k *sink) Send(ctx context.Context, m *sdk.Message) error {
+func (k *sink) Send(ctx context.Context, m *sdk.Message) (err error) {
 	at, err := k.place(m)
 	if err != nil {
 		return err
@@ -68,26 +68,30 @@ func (k *sink) Send(ctx context.Context, m *sdk.Message) error {
 		k.env.Log.Warn("message has several parts, sending the body only", "message", m.ID, "parts", len(m.Parts))
 	}
 	k.sent.begin(m)
+	open := true // also if what follows panics
+	defer func() { k.sent.end(m, err == nil && !open, open) }()
+	broken := false
+	open, broken, err = k.attempt(ctx, m, at)
+	if err != nil && !open && broken {
+		k.cleanUp(ctx, at)
+	}
+	return err
+}
+
+// attempt sends the message on one connection. open is as in deliver; broken says
+// that the connection did not live to clean up.
+func (k *sink) attempt(ctx context.Context, m *sdk.Message, at place) (open, broken bool, err error) {
 	c, err := k.pool.acquire(ctx)
 	if err != nil {
-		return err
+		return false, false, err
 	}
-	open, err := k.deliver(ctx, c, m, at)
+	defer k.pool.release(c)
+	open, err = k.deliver(ctx, c, m, at)
 	if err != nil && !open && !c.isDead() {
 		// The connection is in step, so this is the cheapest moment to clean up.
 		_ = c.run(ctx, func() error { return c.ftp.Delete(join(c.absolute(k.props.TemporaryDirectory), at.temporary)) })
 	}
-	dead := c.isDead()
-	k.pool.release(c)
-	switch {
-	case err == nil:
-		k.sent.arrived(m)
-	case open:
-		k.sent.open(m)
-	case dead:
-		k.cleanUp(ctx, at)
-	}
-	return err
+	return open, c.isDead(), err
 }
 
 // deliver returns with open set if the message may have arrived in spite of the

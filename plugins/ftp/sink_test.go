@@ -315,6 +315,7 @@ func TestLostReplyToTheRenameLeavesTheOutcomeOpen(t *testing.T) {
 	}
 	// Whatever happens to later attempts, the first may have arrived.
 	k.sent.begin(m)
+	k.sent.end(m, false, false)
 	if k.sent.knownAbsent(m) {
 		t.Error("the message counts as not arrived after another attempt")
 	}
@@ -343,8 +344,27 @@ func TestAttemptsAreForgottenBeforeTheyFillTheMemory(t *testing.T) {
 	for i := range attemptsMax + 100 {
 		a.begin(&sdk.Message{ID: fmt.Sprint(i)})
 	}
-	if n := len(a.mayHaveArrived); n != attemptsMax {
+	if n := len(a.known); n != attemptsMax {
 		t.Errorf("%d attempts are remembered, want %d", n, attemptsMax)
+	}
+}
+
+func TestMessageUnderWayIsNotKnownToBeAbsent(t *testing.T) {
+	a, m := newAttempts(), newMessage(t, nil)
+	a.begin(m)
+	if a.knownAbsent(m) {
+		t.Error("a message that is being sent counts as absent")
+	}
+	a.end(m, false, false)
+	if !a.knownAbsent(m) {
+		t.Error("a message whose only attempt had no effect is not known to be absent")
+	}
+	// Pushed out by others while it was sent: an earlier attempt may have been, too.
+	a.begin(m)
+	delete(a.known, m.ID)
+	a.end(m, false, false)
+	if a.knownAbsent(m) {
+		t.Error("a message whose history was forgotten counts as absent")
 	}
 }
 

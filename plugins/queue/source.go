@@ -213,6 +213,8 @@ func (ses *session) next(ctx context.Context) (jetstream.Msg, error) {
 		switch {
 		case err == nil:
 			return msg, nil
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
 		case errors.Is(err, nats.ErrTimeout): // nothing came
 			since = time.Time{}
 			continue

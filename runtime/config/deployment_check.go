@@ -71,7 +71,7 @@ func (c *deploymentCheck) list(section, name, key string) []string {
 
 // spot names another place in a message.
 func (c *deploymentCheck) spot(p keyPath) string {
-	at := c.place(p, true)
+	at := c.clamp(c.place(p, true))
 	return fmt.Sprintf("%s (%s:%d:%d)", c.render(p), c.file, at.line, at.column)
 }
 

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // document is one file while it is being read: its tree, the value that is
@@ -14,6 +15,7 @@ type document struct {
 	file string
 	// least is an example of what the file must hold at least.
 	least string
+	lines [][]byte
 	root  *tree
 	// value is what is checked: the file's content, or for node files the content
 	// under the other layers.
@@ -48,6 +50,7 @@ func (p position) compare(o position) int {
 
 // syntax adds an error that has a place and no path.
 func (d *document) syntax(at position, problem, remedy string) {
+	at = d.clamp(at)
 	d.findings = append(d.findings, Finding{
 		Severity: Error, File: d.file, Line: at.line, Column: at.column, Problem: problem, Remedy: remedy,
 	})
@@ -73,7 +76,7 @@ func (d *document) add(s Severity, p keyPath, atKey bool, problem, remedy string
 	if origin, ok := d.origin(p); ok {
 		f.File = origin
 	} else if d.root != nil {
-		at := d.place(p, atKey)
+		at := d.clamp(d.place(p, atKey))
 		f.Line, f.Column = at.line, at.column
 	}
 	d.findings = append(d.findings, f)
@@ -148,6 +151,19 @@ func (d *document) render(p keyPath) string {
 		}
 	}
 	return b.String()
+}
+
+// clamp keeps a place inside the file: the YAML library also counts line breaks
+// that editors do not, and points behind the end.
+func (d *document) clamp(at position) position {
+	switch {
+	case at.line < 1 || len(d.lines) == 0:
+		return position{1, 1}
+	case at.line > len(d.lines):
+		at = position{len(d.lines), maxFileBytes}
+	}
+	at.column = max(1, min(at.column, utf8.RuneCount(d.lines[at.line-1])+1))
+	return at
 }
 
 // lookup returns the checked value at the path, nil if there is none.

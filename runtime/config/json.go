@@ -23,6 +23,9 @@ func (d *document) parseJSON(data []byte) *tree {
 		if strings.Contains(text, "unexpected end") {
 			at, text = len(data), "it ends too early"
 		}
+		if strings.Contains(text, "max depth") {
+			text = "it is nested too deeply"
+		}
 		d.syntax(positionOf(data, at), "is not JSON: "+text, remedy)
 		return nil
 	}

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -35,7 +34,7 @@ func (d *document) parseTOML(data []byte) *tree {
 			return nil
 		}
 		text := strings.TrimPrefix(err.Error(), "toml: ")
-		d.syntax(clamp(at, data), "is not TOML: "+text, "look for a missing quote, a missing bracket or a key that stands twice")
+		d.syntax(at, "is not TOML: "+text, "look for a missing quote, a missing bracket or a key that stands twice")
 		return nil
 	}
 	places := tomlPlaces(data)
@@ -194,17 +193,4 @@ func (r *tomlReader) value(path []string, v *unstable.Node) {
 			i++
 		}
 	}
-}
-
-// clamp keeps a place inside the file.
-func clamp(at position, data []byte) position {
-	lines := bytes.Split(data, []byte("\n"))
-	if at.line < 1 {
-		return position{1, 1}
-	}
-	if at.line > len(lines) {
-		at = position{len(lines), len(lines[len(lines)-1]) + 1}
-	}
-	at.column = max(1, min(at.column, len([]rune(string(lines[at.line-1])))+1))
-	return at
 }

@@ -113,6 +113,7 @@ func (d *document) parse(data []byte) {
 		return
 	}
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	d.lines = bytes.Split(data, []byte("\n"))
 	if at, bad := firstUnreadable(data); bad {
 		d.syntax(at, "holds a byte that is not readable text", "save the file as UTF-8 without control characters")
 		return

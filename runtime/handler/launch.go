@@ -29,11 +29,6 @@ const (
 	// exitWithin is how long a plugin may take to end by itself when asked to.
 	exitWithin = 2500 * time.Millisecond
 
-	// maxSocketPath is the longest path of a Unix socket on the systems we run on,
-	// socketSuffix what go-plugin adds to our directory at most.
-	maxSocketPath = 103
-	socketSuffix  = len("/fl-0123456789/plugin-dir0123456789/plugin0123456789")
-
 	// windowSize is the flow control window of stream and connection: as much as
 	// a few messages of the largest inline content.
 	windowSize = 1 << 20
@@ -51,7 +46,7 @@ type launchSpec struct {
 // instance is a launched plugin: its process, go-plugin's client and ours.
 type instance struct {
 	spec    launchSpec
-	dir     string
+	dir     *socketDir
 	proc    *process
 	client  *plugin.Client
 	adapter adapterpb.AdapterClient
@@ -66,11 +61,11 @@ type instance struct {
 // launch starts the plugin and returns when it can be called. The error says what
 // to do about it; nothing is left behind then.
 func launch(ctx context.Context, s launchSpec) (*instance, error) {
-	dir, err := socketDir(s.base)
+	dir, err := newSocketDir(s.base)
 	if err != nil {
 		return nil, fmt.Errorf("adapter %s: directory for its socket: %w", s.name, err)
 	}
-	i := &instance{spec: s, dir: dir, proc: newProcess(s, dir), closed: make(chan struct{})}
+	i := &instance{spec: s, dir: dir, proc: newProcess(s, dir.path), closed: make(chan struct{})}
 	i.client = plugin.NewClient(i.config())
 
 	ctx, cancel := context.WithTimeoutCause(ctx, s.timeout, ErrStartTimeout)
@@ -100,7 +95,7 @@ func (i *instance) config() *plugin.ClientConfig {
 		AutoMTLS:         true,
 		SkipHostEnv:      true,
 		RunnerFunc:       i.proc.runnerFunc,
-		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: i.dir},
+		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: i.dir.path},
 		// Ours ends first and knows the reason.
 		StartTimeout: i.spec.timeout + time.Second,
 		Logger:       pluginLogger(i.spec.log),
@@ -182,7 +177,7 @@ func (i *instance) close(grace time.Duration) {
 			if i.proc.pid() != 0 && i.proc.wait(reapWithin) {
 				<-i.proc.drained
 			}
-			os.RemoveAll(i.dir)
+			i.dir.remove()
 		}()
 	})
 	if i.waitClosed(grace) {
@@ -257,16 +252,4 @@ func (i *instance) explainHello(hello string) error {
 			"install one that was built with a matching sdk", i.spec.name, i.spec.path, parts[1], wire.ProtocolVersion)
 	}
 	return nil
-}
-
-// socketDir makes a private directory below base. Where that would make the path
-// of a socket too long, it is made below the system's temporary directory.
-func socketDir(base string) (string, error) {
-	if base != "" && len(base)+socketSuffix <= maxSocketPath {
-		return os.MkdirTemp(base, "fl-")
-	}
-	if len(os.TempDir())+socketSuffix <= maxSocketPath {
-		return os.MkdirTemp("", "fl-")
-	}
-	return os.MkdirTemp("/tmp", "fl-")
 }

@@ -140,15 +140,15 @@ func TestSocketsFitWhateverTheRuntimeDirectory(t *testing.T) {
 	s, _, _ := spec(t, "good")
 	s.RuntimeDir = long
 	h := start(t, s)
-	info, err := os.Stat(h.inst.dir)
+	info, err := os.Stat(h.inst.dir.path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := info.Mode().Perm(); got != 0o700 {
 		t.Errorf("mode of the socket's directory is %o, want 700", got)
 	}
-	if strings.HasPrefix(h.inst.dir, long) {
-		t.Errorf("socket in %s does not fit", h.inst.dir)
+	if strings.HasPrefix(h.inst.dir.path, long) {
+		t.Errorf("socket in %s does not fit", h.inst.dir.path)
 	}
 }
 

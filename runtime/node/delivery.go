@@ -136,7 +136,7 @@ func (n *Node) launch(ctx context.Context, h hostPlan, adapter string, lease hos
 	}
 	p, err := handler.Start(ctx, handler.Spec{
 		Binary: binary, Host: h.name, Node: n.name, Endpoints: endpoints, Log: n.log,
-		Lease: lease.Deadline, Receive: receive,
+		RuntimeDir: n.runDir(), Lease: lease.Deadline, Receive: receive,
 	})
 	if err != nil {
 		return nil, err // not p: a nil pointer in an interface is not nil

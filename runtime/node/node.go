@@ -137,12 +137,18 @@ func (n *Node) openSpools() (err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("node.data_dir: %w", err)
 	}
+	if err := os.MkdirAll(n.runDir(), 0o700); err != nil {
+		return fmt.Errorf("node.data_dir: %w", err)
+	}
 	if n.spool, err = exchange.OpenSpool(filepath.Join(dir, "spool"), spoolBudget); err != nil {
 		return err
 	}
 	n.remoteSpool, err = exchange.OpenSpool(filepath.Join(dir, "spool-remote"), spoolBudget)
 	return err
 }
+
+// runDir holds the sockets to the adapter processes.
+func (n *Node) runDir() string { return filepath.Join(n.cfg.File.Node.DataDir, "run") }
 
 func (n *Node) openTransport() error {
 	secured, err := tlsConfig(n.cfg.File.TLS)

@@ -123,6 +123,7 @@ func (n *Node) planFor(group string) *groupPlan {
 		}
 	})
 	if d == nil {
+		plan.fingerprint()
 		return plan
 	}
 	for name, p := range d.SendPorts {

@@ -39,8 +39,12 @@ type crew struct {
 // begin implements ownership's TenantConfig.Begin.
 func (n *Node) begin(t ownership.Tenure, lease *ownership.Lease) ownership.Work {
 	ctx, cancel := context.WithCancel(context.Background())
+	log := n.log
+	if t.Group != ownership.Local {
+		log = log.With("group", t.Group, "epoch", t.Epoch)
+	}
 	w := &work{
-		n: n, tenure: t, lease: lease, log: n.log.With("group", t.Group, "epoch", t.Epoch),
+		n: n, tenure: t, lease: lease, log: log,
 		ctx: ctx, cancel: cancel, drain: make(chan context.Context, 1), done: make(chan struct{}),
 	}
 	n.works.add(w)
@@ -81,7 +85,7 @@ func (w *work) attend(c *crew, changed <-chan struct{}, drainTimeout time.Durati
 		return false
 	case <-changed:
 		if w.ctx.Err() == nil {
-			w.log.Info("the deployment has changed: the group is started anew")
+			w.log.Info("the deployment has changed: its hosts are started anew")
 			ctx, cancel := context.WithTimeout(w.ctx, drainTimeout)
 			defer cancel()
 			c.drain(ctx)

@@ -187,7 +187,7 @@ func TestAnOrderlyStopReleasesEverythingAtOnce(t *testing.T) {
 		defer w.close()
 		w.waitOwned(5 * ttl)
 		n := w.nodes[(w.leader+1)%3]
-		n.stop()
+		n.leave()
 		time.Sleep(ttl / 2)
 		synctest.Wait()
 		for _, g := range groups {

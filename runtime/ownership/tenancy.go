@@ -68,7 +68,9 @@ func (ts *tenancies) reconcile() {
 	}
 	for group, tenure := range owned {
 		if ts.running[group] == nil {
-			ts.log.Info("acting for group", "group", group, "epoch", tenure.Epoch)
+			if group != Local {
+				ts.log.Info("acting for group", "group", group, "epoch", tenure.Epoch)
+			}
 			ts.running[group] = &tenancy{tenure: tenure, work: ts.t.cfg.Begin(tenure, ts.lease)}
 		}
 	}

@@ -51,6 +51,7 @@ type simNode struct {
 	tenant   *Tenant
 	coord    *Coordinator
 	stop     context.CancelFunc
+	leave    context.CancelFunc // asks the tenant to leave in order
 	done     sync.WaitGroup
 }
 
@@ -83,9 +84,10 @@ func (n *simNode) now() bootclock.Time {
 // start boots the node with an empty replica, which catches up from the log.
 func (n *simNode) start() {
 	ctx, stop := context.WithCancel(context.Background())
+	staying, leave := context.WithCancel(ctx)
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	n.w.mu.Lock()
-	n.up, n.stop = true, stop
+	n.up, n.stop, n.leave = true, stop, leave
 	n.machine, n.subs, n.works = ledger.NewMachine(), map[chan struct{}]bool{}, map[string]*simWork{}
 	n.leaderCh = make(chan bool, 1)
 	n.w.mu.Unlock()
@@ -108,7 +110,7 @@ func (n *simNode) start() {
 		DrainTimeout: func(string) time.Duration { return 100 * time.Millisecond },
 	})
 	n.done.Go(func() { n.coord.Run(ctx) })
-	n.done.Go(func() { n.tenant.Run(ctx, 5*time.Second) })
+	n.done.Go(func() { n.tenant.Run(staying, 5*time.Second) })
 	n.done.Go(func() { n.replicate(ctx) })
 }
 

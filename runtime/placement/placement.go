@@ -109,7 +109,7 @@ func choose(nodes []Node, g Group, load map[string]int, not string) Decision {
 	for _, n := range nodes {
 		switch why := Refusal(n, g); {
 		case n.Name == not:
-			refusals = append(refusals, n.Name+": is the one to leave")
+			refusals = append(refusals, n.Name+": has it now")
 		case why != "":
 			refusals = append(refusals, n.Name+": "+why)
 		default:

@@ -1,0 +1,7 @@
+//go:build !unix
+
+package mailtest
+
+import "os"
+
+func chownAs(string, os.FileInfo) {}
