@@ -258,3 +258,60 @@ func size(t *testing.T, file string) int64 {
 	}
 	return info.Size()
 }
+
+// One node is a whole cluster. What it knows survives its death.
+func TestAClusterOfOneGoesOnFromItsDisk(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs the built binaries")
+	}
+	c := startCluster(t, 1)
+	in, out := t.TempDir(), t.TempDir()
+	put := func(name, content string) {
+		if err := os.WriteFile(filepath.Join(in, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	arrived := func(n int) {
+		t.Helper()
+		eventually(t, 20*time.Second, func() string {
+			if have := len(finalNames(t, out)); have != n {
+				return fmt.Sprintf("%d files arrived, want %d", have, n)
+			}
+			return ""
+		})
+	}
+	// The source keeps its items, so only the ledger knows what is done; and every
+	// delivery gets a name of its own, so that one too many would show.
+	put("one", "1")
+	put("two", "2")
+	deploy(t, c, fmt.Sprintf(`
+hosts:
+  files: {clustered: true}
+receive_locations:
+  drop:
+    host: files
+    adapter: file
+    endpoint: {directory: %q, after_delivery: keep, stable_for: 0s}
+    schedule: {every: 200ms}
+    to: [out]
+send_ports:
+  out: {host: files, adapter: file, endpoint: {directory: %q}}
+`, in, out), "files")
+	arrived(2)
+	if err := c.Nodes[0].Kill(); err != nil {
+		t.Fatal(err)
+	}
+	put("three", "3")
+	if err := c.Nodes[0].Start(); err != nil {
+		t.Fatal(err)
+	}
+	arrived(3)
+	before := time.Now()
+	eventually(t, 20*time.Second, func() string { // a few more polls
+		if time.Since(before) < time.Second {
+			return "not polled long enough"
+		}
+		return ""
+	})
+	arrived(3)
+}

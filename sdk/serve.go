@@ -57,7 +57,7 @@ func Serve(a Adapter) {
 
 	var grpcServer atomic.Pointer[grpc.Server]
 	go func() {
-		<-srv.doneCh
+		<-srv.doneCh // however the session came to its end
 		endGracefully(grpcServer.Load())
 		os.Exit(0)
 	}()
@@ -100,9 +100,9 @@ func onTerminate(srv *server) {
 	ch := make(chan os.Signal, 1)
 	signal.Notify(ch, syscall.SIGTERM)
 	<-ch
-	srv.terminate(terminateTime)
-	srv.wait(cleanupTime)
-	os.Exit(0)
+	if !srv.terminate(terminateTime) {
+		os.Exit(0)
+	}
 }
 
 // watchStdin ends the process when its standard input does: the runtime holds the

@@ -98,16 +98,17 @@ func (s *server) Run(stream grpc.BidiStreamingServer[adapterpb.ToAdapter, adapte
 	return nil
 }
 
-// terminate ends the session in an orderly way, and returns when it has ended.
-func (s *server) terminate(limit time.Duration) {
+// terminate ends the session in an orderly way, as if the stream had ended after a
+// drain. It returns false if there is none.
+func (s *server) terminate(limit time.Duration) bool {
 	s.mu.Lock()
 	se := s.session
 	s.mu.Unlock()
 	if se == nil {
-		return
+		return false
 	}
 	se.drainAndEnd(limit)
-	<-s.doneCh // bounded by cleanupTime
+	return true
 }
 
 // wait returns when a session that was begun has ended, after limit at the latest.

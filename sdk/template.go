@@ -68,7 +68,8 @@ func parsePlaceholder(name string) (templatePart, error) {
 		return templatePart{layout: layout}, nil
 	}
 	for _, known := range knownProperties {
-		if name == known || strings.HasSuffix(known, ".") && strings.HasPrefix(name, known) && name != known {
+		family := strings.HasSuffix(known, ".")
+		if name == known && !family || family && strings.HasPrefix(name, known) && name != known {
 			return templatePart{property: name}, nil
 		}
 	}

@@ -17,6 +17,9 @@ const (
 	// pullHeartbeat is how often the broker shows that a pull is known to it; after
 	// two missing ones the pull is made again.
 	pullHeartbeat = 2 * time.Second
+	// pullTime is how long the broker keeps a pull that it has no message for. Between
+	// two pulls the consumer is looked at.
+	pullTime = 6 * time.Second
 	// pullPause keeps a broker that refuses pulls from being asked without end.
 	pullPause = 250 * time.Millisecond
 )
@@ -54,8 +57,9 @@ func (s *source) Run(ctx context.Context, deliver sdk.Deliver) error {
 	if err != nil {
 		return err
 	}
+	defer ses.expire()
 	var deliveries sync.WaitGroup
-	defer deliveries.Wait()
+	defer deliveries.Wait() // they answer in this session
 	slots := make(chan struct{}, s.p.Prefetch)
 	for {
 		select {
@@ -91,7 +95,11 @@ type session struct {
 	mu         sync.Mutex
 	verified   time.Time // when consumer was last seen to be the same
 	reconnects uint64    // of the connection at that time
-	expired    bool      // the consumer is gone
+
+	// over ends with expire: when the consumer is gone, and with Run. Nothing of the
+	// session may be answered any more then.
+	over   context.Context
+	expire context.CancelFunc
 }
 
 func (s *source) open(ctx context.Context) (*session, error) {
@@ -120,6 +128,7 @@ func (s *source) open(ctx context.Context) (*session, error) {
 		ses.ackWait = min(ses.ackWait, wait)
 	}
 	ses.verified, ses.reconnects = time.Now(), before
+	ses.over, ses.expire = context.WithCancel(context.Background())
 	return ses, nil
 }
 
@@ -239,6 +248,9 @@ func (ses *session) pull(ctx context.Context) (jetstream.Msg, error) {
 	if err := ses.verify(ctx); err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, pullTime)
+	defer cancel()
+	defer context.AfterFunc(ses.over, cancel)()
 	ctx, done := ses.c.whileUp(ctx)
 	defer done()
 	msg, err := ses.consumer.Next(jetstream.FetchContext(ctx), jetstream.FetchHeartbeat(pullHeartbeat))
@@ -286,9 +298,8 @@ func (ses *session) verify(ctx context.Context) error {
 	reconnects := ses.c.nc.Stats().Reconnects
 	ses.mu.Lock()
 	fresh := ses.reconnects == reconnects && time.Since(ses.verified) < verifyEvery
-	expired := ses.expired
 	ses.mu.Unlock()
-	if expired {
+	if ses.over.Err() != nil {
 		return errAnew
 	}
 	if fresh {
@@ -304,6 +315,7 @@ func (ses *session) verify(ctx context.Context) error {
 		return fmt.Errorf("look for the consumer: %w", why(ctx, err))
 	}
 	if !now.CachedInfo().Created.Equal(ses.created) {
+		ses.expire()
 		return errAnew
 	}
 	ses.mu.Lock()
@@ -317,13 +329,6 @@ func (ses *session) doubt() {
 	ses.mu.Lock()
 	defer ses.mu.Unlock()
 	ses.verified = time.Time{}
-}
-
-// expire ends the session for good: nothing of it may be answered any more.
-func (ses *session) expire() {
-	ses.mu.Lock()
-	defer ses.mu.Unlock()
-	ses.expired = true
 }
 
 func pause(ctx context.Context, d time.Duration) {

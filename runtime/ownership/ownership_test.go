@@ -1,6 +1,7 @@
 package ownership
 
 import (
+	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,9 +38,10 @@ func schedule(t *testing.T, seed uint64, sabotage func(*world)) (doubles int) {
 			sabotage(w)
 		}
 		w.waitOwned(5 * ttl)
+		rng := rand.New(rand.NewPCG(seed, 1)) // of the faults; the world has its own
 		for range 12 {
-			n := w.nodes[w.rng.IntN(len(w.nodes))]
-			switch w.rng.IntN(6) {
+			n := w.nodes[rng.IntN(len(w.nodes))]
+			switch rng.IntN(6) {
 			case 0:
 				if n.up {
 					n.crash()
@@ -57,8 +59,8 @@ func schedule(t *testing.T, seed uint64, sabotage func(*world)) (doubles int) {
 			case 5: // a long pause
 				w.watch(2*ttl, groups)
 			}
-			w.watch(time.Duration(w.rng.Int64N(int64(3*ttl/2))), groups)
-			if w.rng.IntN(2) == 0 {
+			w.watch(time.Duration(rng.Int64N(int64(3*ttl/2))), groups)
+			if rng.IntN(2) == 0 {
 				w.elect() // raft notices, sooner or later
 			}
 		}

@@ -16,6 +16,7 @@ type Conn struct {
 
 	mu   sync.Mutex
 	idle bool
+	err  error // of the first read that failed
 }
 
 func newConn(c net.Conn, timeout time.Duration) *Conn {
@@ -42,14 +43,25 @@ func (c *Conn) readDeadlineLocked() time.Time {
 func (c *Conn) extend() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.err != nil {
+		return c.err
+	}
 	return c.Conn.SetReadDeadline(c.readDeadlineLocked())
 }
 
+// Read fails for good with the first error: parsers try several times more before
+// they give up, and would wait for the time-out each time.
 func (c *Conn) Read(p []byte) (int, error) {
 	if err := c.extend(); err != nil {
 		return 0, err
 	}
-	return c.Conn.Read(p)
+	n, err := c.Conn.Read(p)
+	if err != nil {
+		c.mu.Lock()
+		c.err = err
+		c.mu.Unlock()
+	}
+	return n, err
 }
 
 func (c *Conn) Write(p []byte) (int, error) {
