@@ -46,7 +46,7 @@ func seed(t testing.TB) *rand.Rand {
 }
 
 // startCluster starts nodes from the built binaries.
-func startCluster(t testing.TB, nodes int) *cluster.Cluster {
+func startCluster(t testing.TB, nodes int, options ...func(*cluster.Config)) *cluster.Cluster {
 	t.Helper()
 	bin := filepath.Join(repo(t), "bin")
 	if _, err := os.Stat(filepath.Join(bin, "fairlead")); err != nil {
@@ -56,9 +56,13 @@ func startCluster(t testing.TB, nodes int) *cluster.Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := cluster.Start(cluster.Config{
+	cfg := cluster.Config{
 		Binary: filepath.Join(bin, "fairlead"), Adapters: filepath.Join(bin, "adapters"), Dir: dir, Nodes: nodes,
-	})
+	}
+	for _, o := range options {
+		o(&cfg)
+	}
+	c, err := cluster.Start(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -185,7 +185,9 @@ func (l *polled) round() (time.Duration, error) {
 		return never, nil // the error, if any, is our own doing
 	}
 	if err == nil {
-		l.publish(m)
+		if m.complete {
+			l.publish(m)
+		}
 		l.announce()
 	}
 	l.listed(err)
@@ -230,7 +232,7 @@ type merged struct {
 // passed is not offered. It has no fate, so leaving it out of a complete listing
 // says nothing about it: except at this handler's first listing, where an earlier
 // owner may have left the fate of any item. Until those have become stable (or
-// have changed and so become others) no listing is complete.
+// have changed and so become others) no listing is complete, and none is sent.
 func (l *polled) mergeLocked(items []Item, started time.Time) merged {
 	now := time.Now()
 	m := merged{complete: true, wake: never}

@@ -53,7 +53,7 @@ func Serve(a Adapter) {
 	}
 	srv := newServer(a, hooks{now: bootclock.Now, exit: os.Exit, log: log})
 	watchStdin(os.Stdin, os.Exit)
-	go onTerminate(srv)
+	watchSignals(srv)
 
 	var grpcServer atomic.Pointer[grpc.Server]
 	go func() {
@@ -94,15 +94,18 @@ func endGracefully(s *grpc.Server) {
 	}
 }
 
-// onTerminate drains on SIGTERM. SIGINT is for the runtime, which shares a terminal
-// with us; go-plugin ignores it.
-func onTerminate(srv *server) {
+// watchSignals drains on SIGTERM. SIGINT is meant for the runtime, with which we
+// may share a terminal.
+func watchSignals(srv *server) {
+	signal.Ignore(os.Interrupt)
 	ch := make(chan os.Signal, 1)
 	signal.Notify(ch, syscall.SIGTERM)
-	<-ch
-	if !srv.terminate(terminateTime) {
-		os.Exit(0)
-	}
+	go func() {
+		<-ch
+		if !srv.terminate(terminateTime) {
+			os.Exit(0)
+		}
+	}()
 }
 
 // watchStdin ends the process when its standard input does: the runtime holds the

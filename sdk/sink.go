@@ -14,19 +14,20 @@ type Sink interface {
 	// It is called from up to max_in_flight goroutines. A plain error is
 	// retryable and means that the message may have arrived all the same: the
 	// runtime probes before it sends again. [Disconnected] and [Permanent] say
-	// that it has not.
+	// that it has not. Its context lasts an hour.
 	Send(ctx context.Context, m *Message) error
 
 	// Close frees what the sink holds. It is called once, after everything else.
 	Close() error
 }
 
-// Prober is a Sink that can tell whether a message has arrived.
+// Prober is a Sink that can tell whether a message has arrived. Its adapter says
+// so with [Probes].
 type Prober interface {
 	Sink
 	// Probe is asked before a message is sent again that may have arrived, after
 	// a failure or a change of owner. Answer Arrived only on proof: a wrong
-	// Arrived loses the message.
+	// Arrived loses the message. Its context lasts a minute.
 	Probe(ctx context.Context, m *Message) (Arrival, error)
 }
 

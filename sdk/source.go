@@ -26,6 +26,9 @@ type Item struct {
 	// StableFor holds the item back until it has been listed under the same key
 	// for this long. With a key that contains size and time this is the guard
 	// against files that are still being written. 0: take it at once.
+	//
+	// A new process has seen nothing yet, so all of its first listing that has a
+	// StableFor waits, and the location with it: keep it to seconds.
 	StableFor time.Duration
 	// Handle is the adapter's own. It stays in the process and comes back in Open
 	// and Settle.
@@ -40,9 +43,12 @@ type Item struct {
 type PolledSource interface {
 	// List returns everything the source now holds, whether listed before or not.
 	// It must be complete or fail: an item that is missing from a complete listing
-	// counts as gone. It is called at each interval of the location's schedule.
+	// counts as gone. It is called when the handler starts, at each interval of the
+	// location's schedule, on demand, and when a held back item may be stable. Its
+	// context lasts 5 minutes.
 	//
-	// Any error makes the SDK back off and report; none disables the location.
+	// Any error makes the SDK back off (from 1 s to 1 min, or to the interval if
+	// that is longer) and report; none disables the location.
 	List(ctx context.Context) ([]Item, error)
 
 	// Open reads one item that List returned. An error from it, from a part's
@@ -50,14 +56,18 @@ type PolledSource interface {
 	// nothing of it is used. Retryable errors lead to a later attempt, [Permanent]
 	// ones suspend the item, [Gone] ones drop it, [Disconnected] ones back off the
 	// location.
+	//
+	// The context covers the reading up to the end of Content.Close. It lasts an
+	// hour, and 2 minutes without a byte end it: readers must then return.
 	Open(ctx context.Context, item Item) (*Content, error)
 
 	// Settle removes, moves or marks an item whose message has been delivered to
 	// every port. It returns nil only when the source has confirmed it. Before it
 	// deletes it looks at the item again, where the protocol allows, and returns
 	// [Gone] if that is not the item that was read. Other errors lead to further
-	// attempts until it succeeds. After a change of owner it is called for an item
-	// of a fresh listing that an earlier owner delivered.
+	// attempts, with growing pauses, until it succeeds or the handler drains. After
+	// a change of owner it is called for an item of a fresh listing that an earlier
+	// owner delivered, without Open. Its context lasts a minute.
 	Settle(ctx context.Context, item Item) error
 
 	// Close frees what the source holds. It is called once, after everything else.
@@ -68,8 +78,10 @@ type PolledSource interface {
 // POP3 does, whose deletions count only after the session's end. After the last
 // of the items settled so far, and at least once per poll in which anything was
 // settled, Flush is called; Settle's results count only when the following Flush
-// returns nil. An error from it makes the SDK settle those items again later.
-// Flush is never called at the same time as another method of the source.
+// returns nil. An error from it makes the SDK list again and settle those of the
+// items that are still there. Flush is never called at the same time as another
+// method of the source; its context lasts a minute. It comes as soon as no other
+// item is being read or settled, and else after 2 seconds or 64 settled items.
 type Batcher interface {
 	PolledSource
 	Flush(ctx context.Context) error
@@ -117,15 +129,20 @@ type PushedSource interface {
 
 // Deliver hands one item to the runtime and returns when its fate is known and
 // settled, or when it never will be: an error means that the item was not
-// settled and the broker has to offer it again.
+// settled and the broker has to offer it again. It returns early when ctx ends:
+// let ctx end when the broker has taken the item back. Two deliveries of one key at
+// the same time are an error of the second.
 type Deliver func(ctx context.Context, d Delivery) (Verdict, error)
 
 // Delivery is one item of a pushed source.
 type Delivery struct {
 	Item Item
-	// Open reads the content; as PolledSource.Open. Called at most once.
+	// Open reads the content; as PolledSource.Open. Called at most once, and not at
+	// all if the item's fate is known already.
 	Open func(ctx context.Context) (*Content, error)
-	// Settle tells the broker. It returns nil only when the broker has confirmed.
+	// Settle tells the broker. It returns nil only when the broker has confirmed. It
+	// is called at most once: after an error the item has to be offered again. Its
+	// context lasts a minute.
 	Settle func(ctx context.Context, v Verdict) error
 }
 

@@ -29,6 +29,8 @@ type Config struct {
 	Nodes int
 	// Profile is the node file's cluster.profile, default local.
 	Profile string
+	// TLS makes an authority and certificates, and has the nodes use them.
+	TLS bool
 }
 
 // Cluster is a set of node processes.
@@ -60,6 +62,12 @@ func Start(cfg Config) (*Cluster, error) {
 		return nil, err
 	}
 	c := &Cluster{cfg: cfg}
+	var ca *authority
+	if cfg.TLS {
+		if ca, err = newAuthority(); err != nil {
+			return nil, fmt.Errorf("authority: %w", err)
+		}
+	}
 	var join []string
 	for i := range cfg.Nodes {
 		join = append(join, fmt.Sprintf("127.0.0.1:%d", ports[3*i]))
@@ -68,7 +76,7 @@ func Start(cfg Config) (*Cluster, error) {
 		name := "node-" + string(rune('a'+i))
 		n := &Node{Name: name, Dir: filepath.Join(cfg.Dir, name), cfg: cfg, socket: filepath.Join(cfg.Dir, name+".sock")}
 		c.Nodes = append(c.Nodes, n)
-		if err := n.configure(ports[3*i:3*i+3], join); err != nil {
+		if err := n.configure(ports[3*i:3*i+3], join, ca); err != nil {
 			return nil, err
 		}
 	}
@@ -100,7 +108,7 @@ func freePorts(n int) ([]int, error) {
 	return ports, nil
 }
 
-func (n *Node) configure(ports []int, join []string) error {
+func (n *Node) configure(ports []int, join []string, ca *authority) error {
 	if err := os.MkdirAll(n.Dir, 0o700); err != nil {
 		return fmt.Errorf("directory of %s: %w", n.Name, err)
 	}
@@ -121,6 +129,12 @@ cluster:
 log: {level: info, format: text}
 `, n.Name, filepath.Join(n.Dir, "data"), n.cfg.Adapters, ports[0], ports[1], ports[2], n.socket,
 		n.cfg.Nodes, strings.Join(join, ", "), n.cfg.Profile)
+	if ca != nil {
+		if err := ca.issue(n.Dir, n.Name); err != nil {
+			return err
+		}
+		file += "tls: {ca: ca.pem, cert: cert.pem, key: key.pem}\n"
+	}
 	return os.WriteFile(n.file(), []byte(file), 0o600)
 }
 

@@ -112,7 +112,7 @@ func verify(name string, f *os.File, want string) error {
 		return nil
 	}
 	return because(ErrChecksum, "adapter %s: %s has checksum %s, not %s as when it was found: "+
-		"restore the file, or scan again to accept the new one", name, f.Name(), short(got), short(want))
+		"restore the file, or restart the node to take the new one", name, f.Name(), short(got), short(want))
 }
 
 // short is enough of a checksum to compare by eye.

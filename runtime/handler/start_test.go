@@ -32,7 +32,7 @@ func TestStartErrorsSayWhatIsWrong(t *testing.T) {
 			want:   []string{"is not a regular file"}},
 		{name: "wrong checksum", role: "good", is: ErrChecksum,
 			change: func(t *testing.T, s *Spec) { s.Binary.SHA256 = strings.Repeat("ab", 32) },
-			want:   []string{"not abababababab as when it was found", "scan again"}},
+			want:   []string{"not abababababab as when it was found", "restart the node"}},
 		{name: "garbage", role: "good", is: ErrNotPlugin,
 			change: func(t *testing.T, s *Spec) { replace(t, s, "\x7fELF garbage") },
 			want:   []string{"is not a program for "}},

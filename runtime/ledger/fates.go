@@ -102,6 +102,9 @@ func intend(now *pb.Fate, i *pb.Intend) (*pb.Fate, error) {
 	if now.State == pb.Fate_SUSPENDED {
 		next := clone(now)
 		next.State, next.Reason = pb.Fate_INTENDED, ""
+		if len(next.Pending) == 0 { // the last port acknowledged late, while it was suspended
+			next.State = pb.Fate_DELIVERED
+		}
 		return next, nil
 	}
 	return clone(now), nil

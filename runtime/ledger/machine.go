@@ -65,7 +65,7 @@ func (m *Machine) Apply(index uint64, c *pb.Command) error {
 	case *pb.Command_Leave:
 		return m.leave(k.Leave)
 	case *pb.Command_Deploy:
-		return m.deploy(c.GetAtMs(), k.Deploy)
+		return m.deploy(index, c.GetAtMs(), k.Deploy)
 	case *pb.Command_Fates:
 		return m.fates(c.GetAtMs(), k.Fates)
 	}
@@ -143,6 +143,7 @@ func (m *Machine) expire(index uint64, e *pb.Expire) error {
 				next = &pb.Placement{Group: name, Reason: e.GetReason()}
 			}
 			m.hand(index, g, next)
+			m.forgetRetired(name)
 		}
 	}
 	return nil
@@ -178,7 +179,8 @@ func (m *Machine) assign(index uint64, a *pb.Assign) error {
 		return fmt.Errorf("assign group %q: %w", p.GetGroup(), ErrUnknown)
 	case g.Incarnation != "" || g.Epoch != a.GetEpoch():
 		return fmt.Errorf("assign group %q: epoch %d: %w", g.Name, g.Epoch, ErrStale)
-	case m.live(p.GetIncarnation()) == nil:
+	case m.live(p.GetIncarnation()).GetNode() != p.GetNode() || p.GetNode() == "":
+		// hand would leave it unowned, under a new epoch that nobody asked for.
 		return fmt.Errorf("assign group %q to %s: its incarnation has ended: %w", g.Name, p.GetNode(), ErrStale)
 	}
 	m.hand(index, g, p)
@@ -199,7 +201,8 @@ func (m *Machine) move(v *pb.Move) error {
 
 func (m *Machine) release(index uint64, r *pb.Release) error {
 	g := m.s.Groups[r.GetGroup()]
-	if g == nil || g.Incarnation != r.GetIncarnation() || g.Epoch != r.GetEpoch() {
+	// An unowned group has no owner's word to wait for: an empty incarnation is nobody's.
+	if g == nil || g.Owner == "" || g.Incarnation != r.GetIncarnation() || g.Epoch != r.GetEpoch() {
 		return fmt.Errorf("release group %q under epoch %d: %w", r.GetGroup(), r.GetEpoch(), ErrFenced)
 	}
 	next := r.GetNext()
@@ -207,10 +210,16 @@ func (m *Machine) release(index uint64, r *pb.Release) error {
 		next = &pb.Placement{Group: g.Name, Reason: r.GetReason()}
 	}
 	m.hand(index, g, next)
-	if m.retired(g.Name) {
-		delete(m.s.Groups, g.Name)
-	}
+	m.forgetRetired(g.Name)
 	return nil
+}
+
+// forgetRetired drops the group if the deployment no longer has it: its owner acts
+// no more, and nobody is to act next.
+func (m *Machine) forgetRetired(group string) {
+	if m.retired(group) {
+		delete(m.s.Groups, group)
+	}
 }
 
 func (m *Machine) leave(l *pb.Leave) error {
@@ -225,7 +234,7 @@ func (m *Machine) leave(l *pb.Leave) error {
 	return nil
 }
 
-func (m *Machine) deploy(at int64, d *pb.Deploy) error {
+func (m *Machine) deploy(index uint64, at int64, d *pb.Deploy) error {
 	if d.GetVersion() != m.version()+1 {
 		return fmt.Errorf("deploy version %d over %d: %w", d.GetVersion(), m.version(), ErrStale)
 	}
@@ -236,9 +245,16 @@ func (m *Machine) deploy(at int64, d *pb.Deploy) error {
 	if extra := len(m.s.Deployments) - keptDeployments; extra > 0 {
 		m.s.Deployments = slices.Delete(m.s.Deployments, 0, extra)
 	}
+	// A group of this name may have been here before, and late commands of that life
+	// may still come. An epoch grows at most once per entry, so the index is above
+	// every epoch it ever had.
+	born := index
+	if d.GetVersion() == 1 {
+		born = 0
+	}
 	for _, name := range d.GetGroups() {
 		if m.s.Groups[name] == nil {
-			m.s.Groups[name] = &pb.Group{Name: name, Reason: "new in the deployment"}
+			m.s.Groups[name] = &pb.Group{Name: name, Epoch: born, Reason: "new in the deployment"}
 		}
 	}
 	// An owned group that is gone from the deployment stays until its owner has

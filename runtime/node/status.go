@@ -186,9 +186,22 @@ func hostStatuses(state *pb.State, d *config.Deployment, own map[string]ownStatu
 			st.Reason = "not clustered: runs on every member"
 			st.State = localState(name, own, &st)
 		}
+		if why := failure(st.Handlers); why != "" && st.State != "running" {
+			st.Reason = why
+		}
 		list = append(list, st)
 	}
 	return list
+}
+
+// failure is what the first handler that does not run died of.
+func failure(hs []api.HandlerStatus) string {
+	for _, h := range hs {
+		if h.State != "running" && h.Error != "" {
+			return h.Error
+		}
+	}
+	return ""
 }
 
 // hostState is a clustered host's state on its owner.

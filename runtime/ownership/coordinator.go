@@ -118,7 +118,7 @@ func (c *Coordinator) lead(ctx context.Context) (again bool) {
 	c.cfg.Logger.Info("this node coordinates the cluster")
 	defer c.cfg.Logger.Info("this node no longer coordinates the cluster")
 
-	l := &leadership{Coordinator: c, seen: map[string]sighting{}}
+	l := &leadership{Coordinator: c, seen: map[string]sighting{}, since: c.cfg.Now()}
 	tick := time.NewTicker(max(c.cfg.TTL/20, time.Millisecond))
 	defer tick.Stop()
 	for {
@@ -137,7 +137,8 @@ func (c *Coordinator) lead(ctx context.Context) (again bool) {
 // with the leadership: a new one counts from its own election.
 type leadership struct {
 	*Coordinator
-	seen map[string]sighting // by incarnation
+	seen  map[string]sighting // by incarnation
+	since bootclock.Time
 }
 
 // sighting is when this leader first saw, on its own clock, the last grant of an
@@ -277,7 +278,13 @@ func (l *leadership) plan(s *pb.State) placement.Cluster {
 	return plan
 }
 
+// unowned assigns the groups without an owner. A new leader waits until all nodes
+// have had time to renew, so that a preferred owner is not passed over because
+// another was heard first.
 func (l *leadership) unowned() []*pb.Assign {
+	if l.cfg.Now().Sub(l.since) < l.cfg.TTL/2 {
+		return nil
+	}
 	var as []*pb.Assign
 	l.cfg.Log.View(func(s *pb.State) {
 		for _, d := range placement.Place(l.plan(s)) {
