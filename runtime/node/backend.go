@@ -117,7 +117,10 @@ func (n *Node) Messages(_ context.Context, state string) ([]api.Message, error) 
 				case pb.Fate_INTENDED:
 					m.State = n.intendedState(s, name, f.GetEpoch())
 				case pb.Fate_DELIVERED:
-					m.State = "delivered"
+					// Of sources that keep their items there are as many as items.
+					if m.State = "delivered"; state == "" {
+						continue
+					}
 				default:
 					continue
 				}
