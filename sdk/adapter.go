@@ -33,7 +33,15 @@
 // Every context passed to an adapter ends at the latest when the lease does, and
 // the process exits at that moment whatever the adapter does: after it another
 // node may act. An adapter needs to do nothing about this, except that its
-// effects must pass through calls that the SDK makes.
+// effects must pass through calls that the SDK makes. How long each method may take
+// stands in its comment.
+//
+// A panic in a method is logged and counts as a plain error; the other endpoints go
+// on. One in a goroutine of the adapter's own ends the process, and the runtime
+// starts another.
+//
+// Package adaptertest checks that an adapter keeps what is promised here; the
+// example shows a whole one.
 package sdk
 
 import (

@@ -3,7 +3,6 @@ package sdk
 import (
 	"context"
 	"errors"
-	"io"
 	"strings"
 	"testing"
 	"testing/synctest"

@@ -2,6 +2,7 @@ package sdk
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -112,7 +113,7 @@ func TestMethodsUnderWayAreCancelledWhenTheLeaseEnds(t *testing.T) {
 		r.send(1)
 		time.Sleep(time.Second)
 		<-r.ended
-		if cause != errNoLease {
+		if !errors.Is(cause, errNoLease) {
 			t.Errorf("the sender's context ended because of %v, want %v", cause, errNoLease)
 		}
 		for _, s := range all(r, (*adapterpb.FromAdapter).GetSent) {

@@ -44,6 +44,9 @@ type carriage struct {
 	// doubt: an attempt from before this carriage may have arrived.
 	doubt   bool
 	replies chan *adapterpb.FromAdapter
+	// again is a later offer of the same item, to be answered afterwards; guarded
+	// by the receiver's lock.
+	again *candidate
 }
 
 // run does what the item needs. Errors end the carriage where it stands; the next

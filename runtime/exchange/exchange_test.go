@@ -386,3 +386,27 @@ func TestAnIntentWhoseAnswerWasLostIsTakenUpUnderItsOwnID(t *testing.T) {
 		}
 	})
 }
+
+func TestAnItemOfferedAgainWhileItIsUnderWayIsAnsweredTwiceAndSentOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "one")
+		w.latency = 10 * time.Millisecond
+		e, s := w.owner(map[string]PortPolicy{"out": retrying(3)})
+		defer e.Close()
+		offer := &adapterpb.FromAdapter{Kind: &adapterpb.FromAdapter_Offer{Offer: &adapterpb.Offer{
+			Location: "in", Item: &adapterpb.Item{Key: "one", Size: 3},
+		}}}
+		e.Handle(s, offer)
+		time.Sleep(time.Millisecond)
+		e.Handle(s, offer)
+		time.Sleep(time.Second)
+		if got := len(w.arrivals("out")); got != 1 {
+			t.Errorf("sent %d times", got)
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.settles != 2 {
+			t.Errorf("%d verdicts, want one for each offer", w.settles)
+		}
+	})
+}

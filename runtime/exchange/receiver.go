@@ -168,7 +168,12 @@ func (r *receiver) startLocked() {
 		next := r.waiting[0]
 		r.waiting = r.waiting[1:]
 		key := next.item.GetKey()
-		if r.underWay[key] != nil {
+		if c := r.underWay[key]; c != nil {
+			if next.pushed {
+				// Its broker has given up on the offer that is under way, and waits for
+				// an answer to this one.
+				c.again = &next
+			}
 			continue
 		}
 		k := r.fates[key]
@@ -187,16 +192,19 @@ func (r *receiver) startLocked() {
 		r.underWay[key] = c
 		r.e.tasks.Go(func() {
 			c.run(r.e.ctx, errand)
-			r.finished(key)
+			r.finished(c)
 		})
 	}
 }
 
 // finished makes room for the next.
-func (r *receiver) finished(key string) {
+func (r *receiver) finished(c *carriage) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.underWay, key)
+	delete(r.underWay, c.item.GetKey())
+	if c.again != nil {
+		r.waiting = append(r.waiting, *c.again)
+	}
 	if r.stopping && len(r.underWay) == 0 {
 		close(r.idle)
 		return

@@ -39,6 +39,7 @@ type world struct {
 	probe    func(port string, m *Message) adapterpb.Arrival
 	readFail func(key string) *adapterpb.Error
 	kept     bool
+	settles  int
 	steps    int // effects and commits so far
 	cutAt    int // the owner is cut off at this step; 0: never
 	cut      func()
@@ -231,6 +232,7 @@ func (s *source) take(key string) *adapterpb.FromAdapter {
 }
 
 func (s *source) settle(key string) *adapterpb.FromAdapter {
+	s.w.settles++
 	if s.w.step() != nil {
 		return nil
 	}

@@ -155,6 +155,9 @@ func connect(t testing.TB, a sdk.Adapter) *Handler {
 	return h
 }
 
+// SetTimeout bounds every single wait from here on. It is 15 s at first.
+func (h *Handler) SetTimeout(d time.Duration) { h.timeout = d }
+
 // exited is where the process would end.
 func (h *Handler) exited(code int) {
 	h.change(func() { h.exit = &code })
