@@ -57,7 +57,12 @@ func (s *source) fetch(ctx context.Context, se *session, r ref) (*fetching, erro
 	return nil, &imap.Error{Type: imap.StatusResponseTypeNo, Text: fmt.Sprintf("no content for UID %d", r.uid)}
 }
 
+// Read never touches the literal again after an error: from then on the client's
+// reading goroutine uses what is beneath it.
 func (f *fetching) Read(p []byte) (int, error) {
+	if f.failed != nil {
+		return 0, f.failed
+	}
 	n, err := f.literal.Read(p)
 	f.left -= int64(n)
 	switch {
@@ -87,13 +92,14 @@ func (f *fetching) Close() error {
 			f.leave()
 			return
 		}
+		// First the socket: the rest of a long mail is not waited for. Then what is
+		// left of the literal, which the client's reading goroutine waits for. The
+		// command itself ends with the client; closing it would read the literal.
+		_ = f.s.session.conn.Close()
 		if f.failed == nil {
+			_, _ = io.Copy(io.Discard, f.literal)
 			f.failed = errors.New("mail was not read to its end")
 		}
-		// First the socket: the rest of a long mail is not waited for. Then the
-		// command, which frees the client's reading goroutine.
-		_ = f.s.session.conn.Close()
-		_ = f.command.Close()
 		f.s.drop()
 		f.leave()
 	})

@@ -2,10 +2,7 @@ package main
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"testing"
 	"time"
@@ -178,102 +175,6 @@ func TestEachFlushCountsForItself(t *testing.T) {
 	}
 }
 
-func TestLockedMaildropBacksOffAndHealsItself(t *testing.T) {
-	server := startServer(t, popd.Config{})
-	server.Deliver(plainMail(1))
-	if !server.Lock() {
-		t.Fatal("cannot lock")
-	}
-	s := newTestSource(t, server.props)
-	_, err := s.List(testContext(t))
-	if !sdk.IsDisconnected(err) {
-		t.Errorf("error %v is not marked as disconnected", err)
-	}
-	mustContain(t, err, "in use by another session", "IN-USE")
-	if strings.Contains(err.Error(), "check user") {
-		t.Errorf("error %q blames the password", err)
-	}
-	server.Unlock()
-	mustList(t, s, 1)
-}
-
-func TestWrongPasswordIsClearAndKeepsTheSecret(t *testing.T) {
-	server := startServer(t, popd.Config{})
-	for _, auth := range []string{"user", "plain", "apop"} {
-		s := newTestSource(t, with(server.props, "auth", auth, "password", "wr0ng-Secret"))
-		_, err := s.List(testContext(t))
-		if !sdk.IsDisconnected(err) {
-			t.Errorf("%s: error %v is not marked as disconnected", auth, err)
-		}
-		mustContain(t, err, "log in to", "check user, password")
-		if strings.Contains(err.Error(), "wr0ng-Secret") {
-			t.Errorf("%s: the secret is in %q", auth, err)
-		}
-	}
-}
-
-func TestEveryWayToLogIn(t *testing.T) {
-	for _, c := range []struct {
-		auth string
-		cfg  popd.Config
-		want string // the command used
-	}{
-		{"auto", popd.Config{}, "AUTH"},
-		{"auto", popd.Config{WithoutSASL: true}, "PASS"},
-		{"auto", popd.Config{WithoutCAPA: true}, "PASS"},
-		{"user", popd.Config{}, "PASS"},
-		{"plain", popd.Config{WithoutCAPA: true}, "AUTH"},
-		{"apop", popd.Config{}, "APOP"},
-		{"auto", popd.Config{TLS: popd.STLS}, "AUTH"},
-		{"user", popd.Config{TLS: popd.STLS, WithoutCAPA: true}, "PASS"},
-		{"auto", popd.Config{TLS: popd.Implicit}, "AUTH"},
-	} {
-		t.Run(fmt.Sprintf("%s %s %s", c.auth, c.cfg.TLS, c.want), func(t *testing.T) {
-			server := startServer(t, c.cfg)
-			server.Deliver(plainMail(1))
-			s := newTestSource(t, with(server.props, "auth", c.auth))
-			if got := mustRead(t, s, mustList(t, s, 1)[0]); got != string(plainMail(1)) {
-				t.Errorf("content %q", got)
-			}
-			if server.commands(c.want) != 1 {
-				t.Errorf("%s was not used", c.want)
-			}
-		})
-	}
-}
-
-func TestStartTLSIsNeverGivenUp(t *testing.T) {
-	server := startServer(t, popd.Config{}) // knows no STLS
-	s := newTestSource(t, with(server.props, "tls", "starttls"))
-	_, err := s.List(testContext(t))
-	mustContain(t, err, "STLS")
-	for _, command := range []string{"USER", "PASS", "AUTH", "APOP"} {
-		if server.commands(command) > 0 {
-			t.Errorf("%s was sent in plain text", command)
-		}
-	}
-}
-
-func TestUnknownCertificateIsRefusedWithAdvice(t *testing.T) {
-	server := startServer(t, popd.Config{TLS: popd.Implicit})
-	props := with(server.props)
-	delete(props, "ca_file")
-	s := newTestSource(t, props)
-	_, err := s.List(testContext(t))
-	mustContain(t, err, "ca_file")
-	s = newTestSource(t, with(server.props, "server_name", "other.example"))
-	_, err = s.List(testContext(t))
-	mustContain(t, err, "server_name")
-}
-
-func TestServerWithoutUIDLIsAClearError(t *testing.T) {
-	server := startServer(t, popd.Config{WithoutUIDL: true})
-	server.Deliver(plainMail(1))
-	s := newTestSource(t, server.props)
-	_, err := s.List(testContext(t))
-	mustContain(t, err, "without UIDL mails cannot be told apart")
-}
-
 func TestKeptMailsStayAndAreMarkedAsKept(t *testing.T) {
 	server := startServer(t, popd.Config{})
 	server.Deliver(plainMail(1))
@@ -307,103 +208,6 @@ func TestContentSurvivesToTheLastByte(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestMailThatBreaksOffIsNotTakenForWhole(t *testing.T) {
-	server := startServer(t, popd.Config{})
-	server.Deliver(append(plainMail(1), bytes.Repeat([]byte("0123456789\r\n"), 5000)...))
-	s := newTestSource(t, server.props)
-	item := mustList(t, s, 1)[0]
-	server.faultOnce("RETR", popd.Half)
-	_, _, _, err := read(t, s, item)
-	mustContain(t, err, "broke off")
-	waitFor(t, "the server to free the maildrop", func() bool { return !server.Locked() })
-	if got := mustRead(t, s, item); len(got) != len(plainMail(1))+60000 {
-		t.Errorf("second attempt reads %d bytes", len(got))
-	}
-}
-
-func TestSilentServerIsLeftAfterTheTimeout(t *testing.T) {
-	for _, c := range []struct {
-		command string
-		fault   popd.Fault
-		tls     popd.TLSMode
-	}{
-		{"GREETING", popd.Silent, popd.Plain}, {"CAPA", popd.Silent, popd.Plain}, {"STLS", popd.Silent, popd.STLS},
-		{"AUTH", popd.Silent, popd.Plain}, {"LIST", popd.HalfSilent, popd.Plain}, {"UIDL", popd.Silent, popd.Plain},
-		{"UIDL", popd.HalfSilent, popd.Implicit},
-	} {
-		t.Run(c.command, func(t *testing.T) {
-			server := startServer(t, popd.Config{TLS: c.tls})
-			server.Deliver(plainMail(1))
-			server.faultOnce(c.command, c.fault)
-			s := newTestSource(t, with(server.props, "timeout", "100ms"))
-			_, err := s.List(testContext(t))
-			if !sdk.IsDisconnected(err) {
-				t.Errorf("list: %v, want it marked as disconnected", err)
-			}
-			waitFor(t, "the server to free the maildrop", func() bool { return !server.Locked() })
-			mustList(t, s, 1)
-		})
-	}
-	for _, command := range []string{"RETR", "DELE", "QUIT"} {
-		t.Run(command, func(t *testing.T) {
-			server := startServer(t, popd.Config{})
-			server.Deliver(plainMail(1))
-			s := newTestSource(t, with(server.props, "timeout", "100ms"))
-			item := mustList(t, s, 1)[0]
-			server.faultOnce(command, popd.HalfSilent)
-			_, _, _, errRead := read(t, s, item)
-			errSettle := s.Settle(testContext(t), item)
-			errFlush := s.Flush(testContext(t))
-			if err := errors.Join(errRead, errSettle, errFlush); err == nil && command != "DELE" {
-				t.Error("no error from a silent server")
-			}
-			waitFor(t, "the server to free the maildrop", func() bool { return !server.Locked() })
-			for _, item := range mustListAny(t, s) {
-				mustSettle(t, s, item)
-			}
-			mustFlush(t, s)
-			if server.Count() != 0 {
-				t.Error("the mail is left")
-			}
-		})
-	}
-}
-
-func mustListAny(t testing.TB, s *source) []sdk.Item {
-	t.Helper()
-	items, err := s.List(testContext(t))
-	if err != nil {
-		t.Fatalf("list: %v", err)
-	}
-	return items
-}
-
-func TestContextEndsAWaitAtOnce(t *testing.T) {
-	server := startServer(t, popd.Config{})
-	server.Deliver(plainMail(1))
-	s := newTestSource(t, with(server.props, "timeout", "1h"))
-	item := mustList(t, s, 1)[0]
-	ctx, cancel := context.WithCancelCause(t.Context())
-	defer cancel(nil)
-	server.SetFault(func(e popd.Event) popd.Fault {
-		if e.Command != "RETR" {
-			return popd.None
-		}
-		cancel(errors.New("lease over"))
-		return popd.HalfSilent
-	})
-	content, err := s.Open(ctx, item)
-	if err == nil {
-		for part, partErr := range content.Parts {
-			if err = partErr; err == nil {
-				_, err = io.ReadAll(part.Reader)
-			}
-		}
-		content.Close()
-	}
-	mustContain(t, err, "lease over")
 }
 
 func TestIdleSessionFreesTheMaildrop(t *testing.T) {

@@ -1,15 +1,11 @@
 package ledger
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"sync"
 
 	"github.com/hashicorp/raft"
-	"google.golang.org/protobuf/proto"
 
 	pb "github.com/fairlead-io/fairlead/runtime/ledger/ledgerpb"
 )
@@ -54,11 +50,10 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 }
 
 func (f *fsm) applyOne(l *raft.Log) error {
-	c := &pb.Command{}
-	err := proto.Unmarshal(l.Data, c)
+	c, err := Decode(l.Data)
 	if err != nil {
 		// Every node refuses it alike, so the replicas stay the same.
-		return fmt.Errorf("%w: entry %d cannot be read: %w", ErrUnknown, l.Index, err)
+		return fmt.Errorf("entry %d: %w", l.Index, err)
 	}
 	f.mu.Lock()
 	err = f.machine.Apply(l.Index, c)
@@ -125,52 +120,3 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	f.notify()
 	return nil
 }
-
-// A snapshot is one byte of format, the CRC-32C of the rest, and the state.
-const (
-	snapshotFormat = 1
-	snapshotHeader = 5
-)
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-func encodeSnapshot(s *pb.State) ([]byte, error) {
-	data, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend(make([]byte, snapshotHeader), s)
-	if err != nil {
-		return nil, fmt.Errorf("encode snapshot: %w", err)
-	}
-	data[0] = snapshotFormat
-	binary.BigEndian.PutUint32(data[1:], crc32.Checksum(data[snapshotHeader:], castagnoli))
-	return data, nil
-}
-
-func decodeSnapshot(data []byte) (*Machine, error) {
-	switch {
-	case len(data) < snapshotHeader:
-		return nil, errors.New("snapshot: too short")
-	case data[0] != snapshotFormat:
-		return nil, fmt.Errorf("snapshot: format %d, this version reads %d; run the version that wrote it or a later one", data[0], snapshotFormat)
-	case binary.BigEndian.Uint32(data[1:]) != crc32.Checksum(data[snapshotHeader:], castagnoli):
-		return nil, errors.New("snapshot: damaged (checksum differs); remove this node's raft directory and let it join again")
-	}
-	s := emptyState()
-	if err := proto.Unmarshal(data[snapshotHeader:], s); err != nil {
-		return nil, fmt.Errorf("snapshot: %w", err)
-	}
-	m := NewMachine()
-	proto.Merge(m.s, s) // keeps the maps that protobuf leaves out when empty
-	return m, nil
-}
-
-type snapshot []byte
-
-// Persist implements raft.FSMSnapshot.
-func (s snapshot) Persist(sink raft.SnapshotSink) error {
-	if _, err := sink.Write(s); err != nil {
-		return errors.Join(fmt.Errorf("write snapshot: %w", err), sink.Cancel())
-	}
-	return sink.Close()
-}
-
-// Release implements raft.FSMSnapshot.
-func (snapshot) Release() {}

@@ -14,43 +14,53 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
-	"google.golang.org/protobuf/proto"
 
 	pb "github.com/fairlead-io/fairlead/runtime/ledger/ledgerpb"
 )
 
-var (
-	// ErrNotLeader: this node does not lead, or no longer; nothing was proposed.
-	ErrNotLeader = errors.New("this node does not lead the ledger")
-	// ErrUnclear: the command may or may not be committed, now or later.
-	ErrUnclear = errors.New("unclear whether it is committed")
-)
-
 // Timing is raft's share of a profile.
 type Timing struct {
-	Heartbeat, Election, LeaderLease, Commit time.Duration
+	// Heartbeat is how long a follower waits for its leader before it looks for
+	// another, Election how long a candidate waits for votes.
+	Heartbeat, Election time.Duration
+	// LeaderLease is how long a leader goes on without a majority's answers; at
+	// most Heartbeat.
+	LeaderLease time.Duration
+	// Commit is how soon followers learn, at the latest, what is committed.
+	Commit time.Duration
 }
 
 // Config is what Open needs.
 type Config struct {
 	// Node is the raft server's ID.
 	Node string
-	// DataDir holds the log and the snapshots.
+	// DataDir holds the log and the snapshots, in its folder raft.
 	DataDir string
-	Stream  raft.StreamLayer
+	// Stream carries raft's conversation. The ledger closes it.
+	Stream raft.StreamLayer
 	// Address returns where another node is reached now, or "" to use the address
 	// in raft's own configuration.
 	Address func(node string) string
 	Timing  Timing
 	Log     *slog.Logger
-	// OnApply is called after each command was applied here, in order. It must not
-	// block.
+	// OnApply is called after each command was applied here, in order, with the
+	// machine's refusal if there was one. It must not block.
 	OnApply func(index uint64, c *pb.Command, err error)
 	// OnStuck is called when a proposal of this leader has not come to an end for
-	// StuckAfter: its disk hangs, yet raft keeps such a leader (raft#503).
-	OnStuck    func(silent time.Duration)
+	// StuckAfter: its disk hangs, yet raft keeps such a leader (raft#503). Only
+	// the end of the process helps.
+	OnStuck func(silent time.Duration)
+	// StuckAfter is also the longest that Apply and Barrier wait. Default 10 s.
 	StuckAfter time.Duration
+
+	// Logs, Votes, Snapshots and Transport take the place of DataDir and Stream,
+	// all four or none: a ledger in memory. Transport must know pre-votes.
+	Logs      raft.LogStore
+	Votes     raft.StableStore
+	Snapshots raft.SnapshotStore
+	Transport raft.Transport
 }
 
 const (
@@ -62,49 +72,96 @@ const (
 
 // Ledger is this node's part of the replicated ledger. Safe for concurrent use.
 type Ledger struct {
-	cfg    Config
-	raft   *raft.Raft
-	fsm    *fsm
-	store  *store
-	net    *raft.NetworkTransport
-	leader chan bool
-	done   chan struct{}
-	watch  sync.WaitGroup
-	once   sync.Once
-	err    error
+	cfg      Config
+	log      *slog.Logger
+	raft     *raft.Raft
+	fsm      *fsm
+	logs     raft.LogStore
+	contacts *contacts
+	closers  []func() error // undo Open, last in, first out; after raft has ended
+	leader   chan bool
+	pending  *pending
+	done     chan struct{}
+	watch    sync.WaitGroup
+	once     sync.Once
+	err      error
 }
 
 // Open opens or makes the ledger in its directory and joins the conversation. A
 // node without state waits to be bootstrapped or added.
-func Open(cfg Config) (l *Ledger, err error) {
+func Open(cfg Config) (*Ledger, error) {
 	if cfg.StuckAfter == 0 {
 		cfg.StuckAfter = defaultStuckAfter
 	}
-	dir := filepath.Join(cfg.DataDir, "raft")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("open ledger: %w", err)
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	l = &Ledger{cfg: cfg, fsm: newFSM(cfg.OnApply), leader: make(chan bool, 1), done: make(chan struct{})}
-	if l.store, err = openStore(filepath.Join(dir, "log.db")); err != nil {
-		return nil, fmt.Errorf("open ledger: %w", err)
+	l := &Ledger{
+		cfg: cfg, log: cfg.Log, fsm: newFSM(cfg.OnApply), leader: make(chan bool, 1),
+		pending: newPending(), done: make(chan struct{}),
 	}
-	logger := newHCLog(cfg.Log)
-	snapshots, err := raft.NewFileSnapshotStoreWithLogger(dir, snapshotsKept, logger)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open ledger: %w", err), l.store.close())
+	if err := l.open(); err != nil {
+		return nil, fmt.Errorf("open ledger: %w", errors.Join(err, l.undo()))
 	}
-	l.net = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: cfg.Stream, MaxPool: 3, Timeout: raftIO, Logger: logger,
-		ServerAddressProvider: addresses(cfg.Address),
-	})
+	return l, nil
+}
+
+func (l *Ledger) open() error {
+	logger := newHCLog(l.log)
+	if l.cfg.Transport == nil {
+		if err := l.openFiles(logger); err != nil {
+			return err
+		}
+	}
+	votes, ok := l.cfg.Transport.(raft.WithPreVote)
+	if !ok {
+		return fmt.Errorf("transport %T cannot ask for pre-votes", l.cfg.Transport)
+	}
+	l.logs = l.cfg.Logs
+	l.contacts = newContacts(l.cfg.Transport, votes, contactGap(l.cfg.Timing))
+	l.closers = append(l.closers, l.contacts.Close)
+
 	notify := make(chan bool, 16)
-	rc := raftConfig(cfg, notify)
+	rc := raftConfig(l.cfg, notify)
 	rc.Logger = logger
-	if l.raft, err = raft.NewRaft(rc, l.fsm, l.store, l.store, snapshots, l.net); err != nil {
-		return nil, errors.Join(fmt.Errorf("open ledger: %w", err), l.net.Close(), l.store.close())
+	var err error
+	l.raft, err = raft.NewRaft(rc, l.fsm, l.cfg.Logs, l.cfg.Votes, l.cfg.Snapshots, l.contacts)
+	if err != nil {
+		return err
 	}
 	l.watch.Go(func() { l.follow(notify) })
-	return l, nil
+	return nil
+}
+
+func (l *Ledger) openFiles(logger hclog.Logger) error {
+	dir := filepath.Join(l.cfg.DataDir, "raft")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	s, err := openStore(filepath.Join(dir, "log.db"))
+	if err != nil {
+		return err
+	}
+	l.closers = append(l.closers, s.close)
+	snapshots, err := raft.NewFileSnapshotStoreWithLogger(dir, snapshotsKept, logger)
+	if err != nil {
+		return err
+	}
+	l.cfg.Logs, l.cfg.Votes, l.cfg.Snapshots = s, s, snapshots
+	l.cfg.Transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: l.cfg.Stream, MaxPool: 3, Timeout: raftIO, Logger: logger,
+		ServerAddressProvider: addresses(l.cfg.Address),
+	})
+	return nil
+}
+
+func (l *Ledger) undo() error {
+	var errs []error
+	for i := len(l.closers) - 1; i >= 0; i-- {
+		errs = append(errs, l.closers[i]())
+	}
+	l.closers = nil
+	return errors.Join(errs...)
 }
 
 func raftConfig(cfg Config, notify chan<- bool) *raft.Config {
@@ -139,8 +196,11 @@ func (a addresses) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
 }
 
 // follow turns raft's notices into the latest state of leadership, so that a slow
-// reader never blocks raft and never acts on an old one.
+// reader never blocks raft and never acts on an old one; and it watches over the
+// proposals.
 func (l *Ledger) follow(notify <-chan bool) {
+	tick := time.NewTicker(l.cfg.StuckAfter / stuckTicks)
+	defer tick.Stop()
 	for {
 		select {
 		case <-l.done:
@@ -151,6 +211,10 @@ func (l *Ledger) follow(notify <-chan bool) {
 			default:
 			}
 			l.leader <- leading
+		case <-tick.C:
+			if silent := l.pending.stuck(l.Leading()); silent > 0 && l.cfg.OnStuck != nil {
+				l.cfg.OnStuck(silent)
+			}
 		}
 	}
 }
@@ -159,74 +223,15 @@ func (l *Ledger) follow(notify <-chan bool) {
 // waits. It has one reader.
 func (l *Ledger) LeaderCh() <-chan bool { return l.leader }
 
-// Apply proposes a command on the leader and returns when it is committed and
-// applied here, with its index. Errors are ErrNotLeader, ErrUnclear, or a refusal
-// of the state machine.
-func (l *Ledger) Apply(ctx context.Context, c *pb.Command) (uint64, error) {
-	data, err := proto.Marshal(c)
-	if err != nil {
-		return 0, fmt.Errorf("encode command: %w", err)
-	}
-	limit := l.cfg.StuckAfter
-	if d, ok := ctx.Deadline(); ok {
-		limit = min(limit, time.Until(d))
-	}
-	if limit <= 0 || ctx.Err() != nil {
-		return 0, context.DeadlineExceeded
-	}
-	future := l.raft.Apply(data, limit)
-	err = l.await(ctx, future)
-	switch {
-	case err == nil:
-	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrEnqueueTimeout):
-		return 0, fmt.Errorf("%w: %w", ErrNotLeader, err)
-	default:
-		return 0, fmt.Errorf("%w: %w", ErrUnclear, err)
-	}
-	if refused, ok := future.Response().(error); ok {
-		return future.Index(), refused
-	}
-	return future.Index(), nil
-}
-
-// await waits for the future or ctx. A future that outlives ctx ends with the
-// leadership; if even that does not happen, the disk hangs.
-func (l *Ledger) await(ctx context.Context, f raft.Future) error {
-	ended := make(chan error, 1)
-	began := time.Now()
-	go func() { ended <- f.Error() }() // ends when raft answers, at the latest at Shutdown
-	stuck := time.NewTimer(l.cfg.StuckAfter)
-	defer stuck.Stop()
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-stuck.C:
-		if l.cfg.OnStuck != nil && l.raft.State() == raft.Leader {
-			l.cfg.OnStuck(time.Since(began))
-		}
-		return errors.New("raft does not answer")
-	}
-}
-
-// Barrier returns when everything that was committed before is applied here.
-func (l *Ledger) Barrier(ctx context.Context) error {
-	if err := l.await(ctx, l.raft.Barrier(l.cfg.StuckAfter)); err != nil {
-		return fmt.Errorf("ledger barrier: %w", err)
-	}
-	return nil
-}
-
-// View calls look with the replica's state. It must be quick, change nothing and
-// keep nothing: the state belongs to the ledger.
+// View calls look with the replica's state. It must be quick, for commands wait;
+// it must change nothing and keep nothing: the state belongs to the ledger.
 func (l *Ledger) View(look func(*pb.State)) { l.fsm.view(look) }
 
 // Changes returns a channel with a signal after the state has changed; several
 // changes may give one signal. stop ends it.
 func (l *Ledger) Changes() (changes <-chan struct{}, stop func()) { return l.fsm.changes() }
 
-// WaitApplied returns when this replica has applied the index.
+// WaitApplied returns when this replica has applied the command at the index.
 func (l *Ledger) WaitApplied(ctx context.Context, index uint64) error {
 	changes, stop := l.Changes()
 	defer stop()
@@ -240,6 +245,8 @@ func (l *Ledger) WaitApplied(ctx context.Context, index uint64) error {
 		case <-changes:
 		case <-ctx.Done():
 			return fmt.Errorf("wait for ledger index %d (now %d): %w", index, at, ctx.Err())
+		case <-l.done:
+			return fmt.Errorf("wait for ledger index %d (now %d): %w", index, at, errClosed)
 		}
 	}
 }
@@ -250,7 +257,15 @@ func (l *Ledger) Leader() string {
 	return string(id)
 }
 
-// Leading reports whether this node believes that it leads.
+// LeaderAddress is the address that the leader gave itself, or "". A node that
+// listens on every interface gives one that is of no use elsewhere: prefer Leader.
+func (l *Ledger) LeaderAddress() string {
+	address, _ := l.raft.LeaderWithID()
+	return string(address)
+}
+
+// Leading reports whether this node believes that it leads. Only a committed
+// command proves it.
 func (l *Ledger) Leading() bool { return l.raft.State() == raft.Leader }
 
 // TransferLeadership hands the leadership to another voter, if this node has it.
@@ -258,16 +273,47 @@ func (l *Ledger) TransferLeadership(ctx context.Context) error {
 	if !l.Leading() {
 		return nil
 	}
-	return l.await(ctx, l.raft.LeadershipTransfer())
+	err := l.propose(ctx, func() raft.Future { return l.raft.LeadershipTransfer() })
+	if err != nil {
+		return fmt.Errorf("transfer leadership: %w", err)
+	}
+	return nil
 }
 
-// Close ends this node's part, within ctx. It may be called more than once.
+// settleTime is how long Close lets proposals under way come to an end.
+const settleTime = time.Second
+
+// Close ends this node's part, within ctx. If the disk hangs it returns ctx's
+// error and leaves the files to the end of the process. It may be called more
+// than once.
 func (l *Ledger) Close(ctx context.Context) error {
-	l.once.Do(func() {
-		l.err = l.await(ctx, l.raft.Shutdown())
-		close(l.done)
-		l.watch.Wait()
-		l.err = errors.Join(l.err, l.net.Close(), l.store.close())
-	})
+	l.once.Do(func() { l.err = l.close(ctx) })
 	return l.err
+}
+
+func (l *Ledger) close(ctx context.Context) (err error) {
+	settled := l.pending.close()
+	timer := time.NewTimer(settleTime)
+	defer timer.Stop()
+	select {
+	case <-settled:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	ended := make(chan error, 1)
+	go func() { // outlives Close only if the disk hangs
+		shutdown := l.raft.Shutdown()
+		// Raft waits for its exchanges with peers: cut them short.
+		err := l.contacts.Close()
+		err = errors.Join(err, shutdown.Error())
+		ended <- errors.Join(err, l.undo())
+	}()
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		err = fmt.Errorf("close ledger: raft has not ended: %w", ctx.Err())
+	}
+	close(l.done)
+	l.watch.Wait()
+	return err
 }

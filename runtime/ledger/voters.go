@@ -1,95 +1,22 @@
 package ledger
 
 import (
-	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
 )
 
-// Server is one node of raft's configuration.
-type Server struct {
-	Node, Address string
-	Voter         bool
-}
-
-// HasState reports whether this node's directory has been part of a cluster.
-func (l *Ledger) HasState() (bool, error) {
-	last, err := l.store.LastIndex()
-	if err != nil {
-		return false, err
-	}
-	return last > 0 || l.raft.LastIndex() > 0, nil
-}
-
-// Bootstrap makes the servers the first voters. Every one of them may call it, with
-// the same list.
-func (l *Ledger) Bootstrap(servers []Server) error {
-	var c raft.Configuration
-	for _, s := range servers {
-		c.Servers = append(c.Servers, raft.Server{ID: raft.ServerID(s.Node), Address: raft.ServerAddress(s.Address), Suffrage: raft.Voter})
-	}
-	err := l.raft.BootstrapCluster(c).Error()
-	if errors.Is(err, raft.ErrCantBootstrap) {
-		return nil // it has state meanwhile
-	}
-	return err
-}
-
-// Servers is raft's configuration as this node knows it.
-func (l *Ledger) Servers() ([]Server, error) {
-	f := l.raft.GetConfiguration()
-	if err := f.Error(); err != nil {
-		return nil, err
-	}
-	var servers []Server
-	for _, s := range f.Configuration().Servers {
-		servers = append(servers, Server{string(s.ID), string(s.Address), s.Suffrage == raft.Voter})
-	}
-	return servers, nil
-}
-
-// Peer is a node as gossip sees it.
-type Peer struct {
-	Node, Address string
-	Alive         bool
-	// Expect is its bootstrap_expect.
-	Expect int
-	// HasState: it has been part of a cluster before.
-	HasState bool
-}
-
-// FirstVoters decides whether a cluster is to be made now, and of whom: when as
-// many nodes as expected are there, all expect the same number, and none has been
-// part of a cluster before. Every node that sees the same peers decides alike.
-func FirstVoters(peers []Peer, expect int) []Server {
-	var servers []Server
-	for _, p := range peers {
-		if !p.Alive || p.Expect == 0 {
-			continue
-		}
-		if p.HasState || p.Expect != expect {
-			return nil
-		}
-		servers = append(servers, Server{p.Node, p.Address, true})
-	}
-	if len(servers) < expect || expect == 0 {
-		return nil
-	}
-	slices.SortFunc(servers, func(a, b Server) int { return cmp.Compare(a.Node, b.Node) })
-	return servers[:expect]
-}
-
 const (
 	// maxVoters bounds the voters: more make commits slower, not safer.
 	maxVoters = 5
-	// steadyFor is how long a node must have been there before it votes.
+	// steadyFor is how long a node must have followed without a gap before it votes.
 	steadyFor = 5 * time.Second
+	// slack is how many entries a follower that keeps up may lack.
+	slack = 64
+	// reviewEvery is how often the leader looks at its voters.
+	reviewEvery = time.Second
 )
 
 // change is one step towards the wanted voters.
@@ -98,10 +25,11 @@ type change struct {
 	what   string // add, promote or readdress
 }
 
-// nextChange decides on one step. Nodes are added as soon as they are there, vote
-// when they have been steady, in pairs so that the number of voters stays odd, and
-// are never removed because gossip does not see them.
-func nextChange(servers []Server, peers []Peer, steady map[string]bool) (change, bool) {
+// nextChanges decides on the next steps, of which each can fail without harm to the
+// others. Nodes are added as soon as they are there, vote when they are ready, in
+// pairs so that the number of voters stays odd, and are never removed because
+// gossip does not see them.
+func nextChanges(servers []Server, peers []Peer, ready map[string]bool) []change {
 	known := map[string]Server{}
 	voters := 0
 	for _, s := range servers {
@@ -110,79 +38,80 @@ func nextChange(servers []Server, peers []Peer, steady map[string]bool) (change,
 			voters++
 		}
 	}
+	var changes []change
 	var waiting []Server
 	for _, p := range peers {
 		s, in := known[p.Node]
 		switch {
 		case !p.Alive || p.Address == "":
 		case !in:
-			return change{Server{p.Node, p.Address, false}, "add"}, true
+			changes = append(changes, change{Server{p.Node, p.Address, false}, "add"})
 		case s.Address != p.Address:
-			return change{Server{p.Node, p.Address, s.Voter}, "readdress"}, true
-		case !s.Voter && steady[p.Node]:
+			changes = append(changes, change{Server{p.Node, p.Address, s.Voter}, "readdress"})
+		case !s.Voter && ready[p.Node]:
 			waiting = append(waiting, s)
 		}
 	}
+	// From an odd number to the next takes two; the second may follow later.
 	odd := voters%2 == 1
-	if len(waiting) == 0 || voters >= maxVoters || odd && len(waiting) < 2 {
-		return change{}, false
+	if len(waiting) > 0 && voters < maxVoters && (!odd || len(waiting) >= 2) {
+		changes = append(changes, change{waiting[0], "promote"})
 	}
-	return change{waiting[0], "promote"}, true
+	return changes
 }
 
 // KeepVoters has the leader keep the voters as they should be, until ctx ends.
+// peers is what gossip sees now.
 func (l *Ledger) KeepVoters(ctx context.Context, peers func() []Peer) {
-	since := map[string]time.Time{}
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(reviewEvery)
 	defer tick.Stop()
+	told := map[string]string{} // errors that the log has already
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-		}
-		if !l.Leading() {
-			clear(since)
-			continue
-		}
-		now, steady := peers(), map[string]bool{}
-		for _, p := range now {
-			if !p.Alive {
-				delete(since, p.Node)
-				continue
+			if l.Leading() {
+				l.review(ctx, peers(), told)
 			}
-			if since[p.Node].IsZero() {
-				since[p.Node] = time.Now()
-			}
-			steady[p.Node] = time.Since(since[p.Node]) >= steadyFor
-		}
-		servers, err := l.Servers()
-		if err != nil {
-			continue
-		}
-		if c, ok := nextChange(servers, now, steady); ok {
-			if err := l.change(c); err != nil {
-				l.cfg.Log.Warn("voters not changed", "node", c.server.Node, "change", c.what, "error", err)
-				continue
-			}
-			l.cfg.Log.Info("voters changed", "node", c.server.Node, "change", c.what, slog.String("address", c.server.Address))
 		}
 	}
 }
 
-// changeTimeout bounds one change of raft's configuration.
-const changeTimeout = 5 * time.Second
+func (l *Ledger) review(ctx context.Context, peers []Peer, told map[string]string) {
+	servers, err := l.Servers()
+	if err != nil {
+		l.log.Debug("voters not reviewed", "error", err)
+		return
+	}
+	for _, c := range nextChanges(servers, peers, l.ready(servers)) {
+		log := l.log.With("node", c.server.Node, "change", c.what, slog.String("address", c.server.Address))
+		if err := l.change(ctx, c); err != nil {
+			if ctx.Err() == nil && told[c.server.Node] != err.Error() {
+				told[c.server.Node] = err.Error()
+				log.Warn("voters not changed; it is tried again", "error", err)
+			}
+			continue
+		}
+		delete(told, c.server.Node)
+		log.Info("voters changed")
+	}
+}
 
-func (l *Ledger) change(c change) error {
-	id, address := raft.ServerID(c.server.Node), raft.ServerAddress(c.server.Address)
-	var f raft.IndexFuture
+// ready are the followers that have kept up for long enough to vote.
+func (l *Ledger) ready(servers []Server) map[string]bool {
+	committed := l.raft.CommitIndex()
+	ready := map[string]bool{}
+	for _, s := range servers {
+		steady, last := l.contacts.steady(raft.ServerID(s.Node))
+		ready[s.Node] = steady >= steadyFor && last+slack >= committed
+	}
+	return ready
+}
+
+func (l *Ledger) change(ctx context.Context, c change) error {
 	if c.what == "promote" || c.server.Voter {
-		f = l.raft.AddVoter(id, address, 0, changeTimeout)
-	} else {
-		f = l.raft.AddNonvoter(id, address, 0, changeTimeout)
+		return l.AddVoter(ctx, c.server)
 	}
-	if err := f.Error(); err != nil {
-		return fmt.Errorf("%s %s: %w", c.what, c.server.Node, err)
-	}
-	return nil
+	return l.AddNonvoter(ctx, c.server)
 }

@@ -54,6 +54,9 @@ type Config struct {
 	Profile string
 	Meta    Meta
 	Log     *slog.Logger
+
+	// toTheDead is how long dead nodes are remembered; 0 for the profile's.
+	toTheDead time.Duration
 }
 
 // rejoinEvery is the interval at which absent nodes are looked for: memberlist
@@ -111,6 +114,9 @@ func (m *Membership) config() (*memberlist.Config, error) {
 	number, err := strconv.Atoi(port)
 	if err != nil {
 		return nil, fmt.Errorf("gossip address %q: port: %w", m.cfg.Address, err)
+	}
+	if m.cfg.toTheDead > 0 {
+		c.GossipToTheDeadTime = m.cfg.toTheDead
 	}
 	d := &delegate{m}
 	c.Name, c.Label = m.cfg.Node, m.cfg.Cluster
@@ -187,7 +193,7 @@ func (m *Membership) rejoin() {
 	found := false
 	for {
 		if absent := m.absent(); len(absent) > 0 {
-			n, err := m.list.Join(absent)
+			n, err := m.join(absent)
 			switch {
 			case n > 0 && !found:
 				found = true
@@ -208,6 +214,19 @@ func (m *Membership) rejoin() {
 		case <-timer.C:
 		}
 	}
+}
+
+// join tries the addresses one by one: each that is silent takes memberlist's
+// TCPTimeout, and Stop must not wait for all of them.
+func (m *Membership) join(addresses []string) (contacted int, err error) {
+	for _, address := range addresses {
+		if m.ctx.Err() != nil {
+			break
+		}
+		n, failed := m.list.Join([]string{address})
+		contacted, err = contacted+n, errors.Join(err, failed)
+	}
+	return contacted, err
 }
 
 // absent are the addresses to look for: seeds and lost members that are not among
@@ -255,7 +274,6 @@ func (m *Membership) note(n *memberlist.Node, state State) {
 func (m *Membership) Stop(ctx context.Context) error {
 	m.once.Do(func() {
 		m.cancel()
-		m.tasks.Wait()
 		limit := 2 * time.Second
 		if d, ok := ctx.Deadline(); ok {
 			limit = min(limit, time.Until(d))
@@ -264,6 +282,15 @@ func (m *Membership) Stop(ctx context.Context) error {
 			m.err = m.list.Leave(limit)
 		}
 		m.err = errors.Join(m.err, m.list.Shutdown())
+		// Last, because an attempt to join that is under way can be neither cut short
+		// nor waited for before the others are told.
+		ended := make(chan struct{})
+		go func() { defer close(ended); m.tasks.Wait() }()
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			m.err = errors.Join(m.err, fmt.Errorf("stop gossip: %w", ctx.Err()))
+		}
 	})
 	return m.err
 }
