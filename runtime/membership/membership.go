@@ -279,7 +279,10 @@ func (m *Membership) Stop(ctx context.Context) error {
 			limit = min(limit, time.Until(d))
 		}
 		if limit > 0 {
-			m.err = m.list.Leave(limit)
+			m.mu.Lock()
+			m.meta.Leaving = true
+			m.mu.Unlock()
+			m.err = errors.Join(m.list.UpdateNode(limit/2), m.list.Leave(limit/2))
 		}
 		m.err = errors.Join(m.err, m.list.Shutdown())
 		// Last, because an attempt to join that is under way can be neither cut short
@@ -318,8 +321,10 @@ func (d *delegate) MergeRemoteState([]byte, bool)   {}
 func (d *delegate) NotifyJoin(n *memberlist.Node)   { d.m.note(n, Alive) }
 func (d *delegate) NotifyUpdate(n *memberlist.Node) { d.m.note(n, Alive) }
 func (d *delegate) NotifyLeave(n *memberlist.Node) {
+	// memberlist does not tell which of the two it is: it keeps the state next to
+	// the node that it shows, whose own field is never set. So the node says it.
 	state := Dead
-	if n.State == memberlist.StateLeft {
+	if meta, err := decodeMeta(n.Meta); err == nil && meta.Leaving {
 		state = Left
 	}
 	d.m.note(n, state)

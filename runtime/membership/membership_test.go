@@ -279,7 +279,10 @@ func TestStopMayBeCalledTwiceAndAtTheSameTime(t *testing.T) {
 
 func TestStopWithAnEndedContextStillEndsTheGossip(t *testing.T) {
 	a := gossip(t, Config{Node: "a"})
-	b := gossip(t, Config{Node: "b", Join: []string{addressOf(a)}})
+	b, err := Start(Config{Node: "b", Address: "127.0.0.1:0", Profile: "local", Join: []string{addressOf(a)}, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
 	sees(t, a, "b", "alive", in(Alive))
 	address := addressOf(b)
 	ctx, cancel := context.WithTimeout(context.Background(), 0)

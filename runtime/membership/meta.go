@@ -3,6 +3,7 @@ package membership
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -21,6 +22,8 @@ type Meta struct {
 	// HasState: the node's directory has been part of a cluster.
 	HasState bool
 	Draining bool
+	// Leaving: the node is about to stop in order.
+	Leaving bool
 }
 
 const metaFormat = 1
@@ -49,6 +52,7 @@ func (m Meta) encode(limit int) []byte {
 	number(5, uint64(max(m.Expect, 0)))
 	number(6, protowire.EncodeBool(m.HasState))
 	number(7, protowire.EncodeBool(m.Draining))
+	number(8, protowire.EncodeBool(m.Leaving))
 	if len(b) > limit {
 		return b[:1] // memberlist would panic
 	}
@@ -89,11 +93,13 @@ func decodeMeta(b []byte) (m Meta, err error) {
 		case 4:
 			m.Version = text
 		case 5:
-			m.Expect = int(v)
+			m.Expect = int(min(v, math.MaxInt)) // never negative, whoever sends it
 		case 6:
 			m.HasState = protowire.DecodeBool(v)
 		case 7:
 			m.Draining = protowire.DecodeBool(v)
+		case 8:
+			m.Leaving = protowire.DecodeBool(v)
 		}
 	}
 	return m, nil

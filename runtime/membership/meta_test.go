@@ -14,6 +14,7 @@ func drawMeta(t *rapid.T, longest int) Meta {
 		Incarnation: text.Draw(t, "incarnation"), ClusterAddress: text.Draw(t, "address"),
 		Role: text.Draw(t, "role"), Version: text.Draw(t, "version"),
 		Expect: rapid.IntMin(0).Draw(t, "expect"), HasState: rapid.Bool().Draw(t, "state"), Draining: rapid.Bool().Draw(t, "draining"),
+		Leaving: rapid.Bool().Draw(t, "leaving"),
 	}
 }
 
@@ -71,6 +72,7 @@ func TestFieldsOfLaterVersionsAreSkipped(t *testing.T) {
 func FuzzDecodeMeta(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(Meta{Incarnation: "i", ClusterAddress: "127.0.0.1:7300", Role: "member", Version: "1", Expect: 3, HasState: true, Draining: true}.encode(512))
+	f.Add([]byte{metaFormat, 5 << 3, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
 	f.Add([]byte{metaFormat, 0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		first, err := decodeMeta(b)
