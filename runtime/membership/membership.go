@@ -63,12 +63,18 @@ type Config struct {
 // does not come back by itself after a long partition (memberlist#222).
 const rejoinEvery = 3 * time.Second
 
+// insistFor is how long after its start a node goes on to call on its seeds even if
+// it sees them: with a new address it is refused until they take its former life
+// for dead, and nobody tells it.
+const insistFor = 30 * time.Second
+
 // updateTimeout bounds the spreading of what the node says of itself.
 const updateTimeout = 2 * time.Second
 
 // Membership is this node's part in the gossip. Safe for concurrent use.
 type Membership struct {
 	cfg    Config
+	began  time.Time
 	list   *memberlist.Memberlist
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -86,7 +92,7 @@ type Membership struct {
 func Start(cfg Config) (*Membership, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &Membership{
-		cfg: cfg, ctx: ctx, cancel: cancel, meta: cfg.Meta,
+		cfg: cfg, began: time.Now(), ctx: ctx, cancel: cancel, meta: cfg.Meta,
 		members: map[string]Member{}, changed: make(chan struct{}, 1),
 	}
 	c, err := m.config()
@@ -240,10 +246,12 @@ func (m *Membership) absent() []string {
 			living[member.Address] = true
 		}
 	}
+	self := m.members[m.cfg.Node].Address
 	living[m.cfg.Address] = true
+	insist := time.Since(m.began) < insistFor
 	var addresses []string
 	for _, seed := range m.cfg.Join {
-		if !living[seed] {
+		if !living[seed] || insist && seed != self && seed != m.cfg.Address {
 			addresses = append(addresses, seed)
 		}
 	}
