@@ -186,6 +186,15 @@ func TestSecondProcessOnADirectoryIsToldSo(t *testing.T) {
 	}
 }
 
+// What raft has been told is stored must survive the end of the machine, which no
+// test here can bring about.
+func TestEveryWriteIsSynced(t *testing.T) {
+	s, _ := newStore(t)
+	if s.db.NoSync || s.db.NoGrowSync {
+		t.Error("bbolt does not sync its writes")
+	}
+}
+
 func FuzzDecodeLog(f *testing.F) {
 	f.Add(encodeLog(&raft.Log{Index: 1, Term: 2, Type: raft.LogCommand, Data: []byte("d"), Extensions: []byte("e"), AppendedAt: time.Unix(1, 2)}))
 	f.Add([]byte{0x08})

@@ -157,3 +157,30 @@ func TestNewNodesAreAddedAndGetTheirVote(t *testing.T) {
 	})
 	c.wantSame()
 }
+
+func TestFollowerThatLagsIsNotReady(t *testing.T) {
+	l, _ := inMemory(t, time.Minute, nil)
+	for v := range uint64(2 * slack) {
+		if _, err := l.Apply(within(t), deploy(v+1, "g")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	committed := l.raft.CommitIndex()
+	for _, c := range []struct {
+		name   string
+		last   uint64
+		steady time.Duration
+		want   bool
+	}{
+		{"it has everything", committed, 2 * steadyFor, true},
+		{"it lacks little", committed - slack, 2 * steadyFor, true},
+		{"it lacks much", committed - slack - 1, 2 * steadyFor, false},
+		{"it has only just come", committed, steadyFor / 2, false},
+	} {
+		now := time.Now()
+		l.contacts.seen["b"] = contact{last: c.last, at: now, since: now.Add(-c.steady)}
+		if got := l.ready([]Server{{Node: "b"}})["b"]; got != c.want {
+			t.Errorf("%s: ready = %v", c.name, got)
+		}
+	}
+}

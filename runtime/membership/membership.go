@@ -8,92 +8,83 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/memberlist"
 )
 
-// State is what gossip makes of a node.
-type State string
-
-// The states.
-const (
-	Alive State = "alive"
-	Dead  State = "dead"
-	Left  State = "left"
-)
-
-// Member is one node as this one sees it.
-type Member struct {
-	Name    string
-	Address string // of its gossip port
-	State   State
-	Meta
-}
-
 // Config is what Start needs.
 type Config struct {
+	// Node is this node's name: each node of the cluster has its own.
 	Node string
 	// Cluster keeps clusters apart that find each other by mistake.
 	Cluster string
-	// Address to gossip on, as host:port.
+	// Address to gossip on, TCP and UDP, as host:port.
 	Address string
-	// Join are addresses of nodes to begin with.
+	// Advertise is the address that others use, as host:port. Default: Address.
+	Advertise string
+	// Join are addresses of nodes to begin with, as host:port; this node's own may
+	// stand among them.
 	Join []string
 	// Key encrypts the gossip; 16, 24 or 32 bytes, or none.
 	Key []byte
 	// Profile is local, lan or wan.
 	Profile string
-	Meta    Meta
-	Log     *slog.Logger
+	// Meta is what the node says of itself at first.
+	Meta Meta
+	Log  *slog.Logger
 
-	// toTheDead is how long dead nodes are remembered; 0 for the profile's.
+	// For tests: transport takes the place of the sockets, toTheDead of the time for
+	// which memberlist remembers dead nodes.
+	transport memberlist.Transport
 	toTheDead time.Duration
 }
 
-// rejoinEvery is the interval at which absent nodes are looked for: memberlist
-// does not come back by itself after a long partition (memberlist#222).
-const rejoinEvery = 3 * time.Second
-
-// insistFor is how long after its start a node goes on to call on its seeds even if
-// it sees them: with a new address it is refused until they take its former life
-// for dead, and nobody tells it.
-const insistFor = 30 * time.Second
-
-// updateTimeout bounds the spreading of what the node says of itself.
-const updateTimeout = 2 * time.Second
+const (
+	// updateTimeout bounds the spreading of what the node says of itself.
+	updateTimeout = 2 * time.Second
+	// leaveTimeout bounds the spreading of its farewell.
+	leaveTimeout = 2 * time.Second
+)
 
 // Membership is this node's part in the gossip. Safe for concurrent use.
 type Membership struct {
 	cfg    Config
-	began  time.Time
+	log    *slog.Logger
 	list   *memberlist.Memberlist
-	ctx    context.Context
+	table  *table
+	ctx    context.Context // ends when Leave or Stop begins
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
-	once   sync.Once
-	err    error
 
-	mu      sync.Mutex
-	meta    Meta
-	members map[string]Member
-	changed chan struct{} // of capacity 1: a signal after a change
+	leaveOnce, stopOnce sync.Once
+	leaveErr, stopErr   error
+
+	// updateMu lets one Update spread after the other: of two at once the older
+	// could win. It is held for updateTimeout at most.
+	updateMu sync.Mutex
+
+	mu   sync.Mutex
+	meta Meta
 }
 
 // Start begins to gossip, and looks for the other nodes until it finds them.
 func Start(cfg Config) (*Membership, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := cfg.Meta.check(); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &Membership{
-		cfg: cfg, began: time.Now(), ctx: ctx, cancel: cancel, meta: cfg.Meta,
-		members: map[string]Member{}, changed: make(chan struct{}, 1),
+		cfg: cfg, log: cfg.Log, ctx: ctx, cancel: cancel,
+		meta: cfg.Meta, table: newTable(cfg.Log, time.Now),
 	}
 	c, err := m.config()
 	if err != nil {
@@ -109,201 +100,126 @@ func Start(cfg Config) (*Membership, error) {
 }
 
 func (m *Membership) config() (*memberlist.Config, error) {
-	c, err := timing(m.cfg.Profile)
+	t, ok := timings[m.cfg.Profile]
+	if !ok {
+		return nil, fmt.Errorf("profile %q: want local, lan or wan", m.cfg.Profile)
+	}
+	bind, err := net.ResolveTCPAddr("tcp", m.cfg.Address)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("gossip address %q (listen.gossip): %w", m.cfg.Address, err)
 	}
-	host, port, err := net.SplitHostPort(m.cfg.Address)
-	if err != nil {
-		return nil, fmt.Errorf("gossip address %q: %w", m.cfg.Address, err)
-	}
-	number, err := strconv.Atoi(port)
-	if err != nil {
-		return nil, fmt.Errorf("gossip address %q: port: %w", m.cfg.Address, err)
-	}
-	if m.cfg.toTheDead > 0 {
-		c.GossipToTheDeadTime = m.cfg.toTheDead
-	}
+	c := t.config()
+	c.GossipToTheDeadTime = cmp.Or(m.cfg.toTheDead, c.GossipToTheDeadTime)
 	d := &delegate{m}
 	c.Name, c.Label = m.cfg.Node, m.cfg.Cluster
-	c.BindAddr, c.BindPort, c.AdvertisePort = host, number, number
+	c.BindAddr, c.BindPort, c.AdvertisePort = bind.IP.String(), bind.Port, bind.Port
+	if bind.IP == nil {
+		c.BindAddr = "0.0.0.0"
+	}
+	if m.cfg.Advertise != "" {
+		other, err := net.ResolveTCPAddr("tcp", m.cfg.Advertise)
+		if err != nil {
+			return nil, fmt.Errorf("advertised gossip address %q: %w", m.cfg.Advertise, err)
+		}
+		c.AdvertiseAddr, c.AdvertisePort = other.IP.String(), other.Port
+	}
 	c.SecretKey = m.cfg.Key
+	c.Transport = m.cfg.transport
 	c.Delegate, c.Events, c.Conflict = d, d, d
 	c.LogOutput = nil
-	c.Logger = log.New(&logWriter{m.cfg.Log}, "", 0)
+	c.Logger = newLogger(m.log)
 	return c, nil
 }
 
-// timing is the gossip's share of a profile. With these a dead node is noticed in
-// about 1, 3 and 15 s.
-func timing(profile string) (*memberlist.Config, error) {
-	c := memberlist.DefaultLANConfig()
-	c.SuspicionMult, c.SuspicionMaxTimeoutMult = 3, 2
-	c.RetransmitMult = 4
-	c.GossipInterval = 100 * time.Millisecond
-	c.PushPullInterval = 15 * time.Second
-	c.TCPTimeout = 5 * time.Second
-	c.GossipToTheDeadTime = time.Minute
-	c.DeadNodeReclaimTime = 5 * time.Second
-	switch profile {
-	case "local":
-		c.ProbeInterval, c.ProbeTimeout = 250*time.Millisecond, 150*time.Millisecond
-		c.DeadNodeReclaimTime = time.Second
-	case "lan":
-		c.ProbeInterval, c.ProbeTimeout = 500*time.Millisecond, 250*time.Millisecond
-		c.SuspicionMult, c.SuspicionMaxTimeoutMult = 4, 3
-	case "wan":
-		c.ProbeInterval, c.ProbeTimeout = 3*time.Second, 1500*time.Millisecond
-		c.SuspicionMult, c.SuspicionMaxTimeoutMult = 4, 3
-		c.GossipInterval = 300 * time.Millisecond
-	default:
-		return nil, fmt.Errorf("profile %q: want local, lan or wan", profile)
-	}
-	return c, nil
+// Address is where this node gossips, as others see it.
+func (m *Membership) Address() string {
+	// Not memberlist's LocalNode: it gives out what it goes on writing to.
+	self, _ := m.table.one(m.cfg.Node)
+	return self.Address
 }
 
-// Members are all nodes that this one has seen, itself among them, by name.
+// Members are all nodes that this one has seen, itself among them, by name. Those
+// that are gone stay for a day.
 func (m *Membership) Members() []Member {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	list := make([]Member, 0, len(m.members))
-	for _, member := range m.members {
-		list = append(list, member)
-	}
+	list := m.table.all()
 	slices.SortFunc(list, func(a, b Member) int { return cmp.Compare(a.Name, b.Name) })
 	return list
 }
 
 // Member returns one node.
-func (m *Membership) Member(name string) (Member, bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	member, ok := m.members[name]
-	return member, ok
-}
+func (m *Membership) Member(name string) (Member, bool) { return m.table.one(name) }
 
-// Changes carries a signal after members or what they say has changed. It has one
-// reader.
-func (m *Membership) Changes() <-chan struct{} { return m.changed }
+// Changes returns a channel with a signal after members or what they say have
+// changed; several changes may give one signal. stop ends it.
+func (m *Membership) Changes() (changes <-chan struct{}, stop func()) { return m.table.changes() }
 
-// Update changes what this node says of itself and spreads it.
+// Update changes what this node says of itself and spreads it. An error means that
+// it does not fit, or that the others do not know it yet: they will.
 func (m *Membership) Update(change func(*Meta)) error {
+	m.updateMu.Lock()
+	defer m.updateMu.Unlock()
+	next := m.said()
+	change(&next)
+	if err := next.check(); err != nil {
+		return err
+	}
 	m.mu.Lock()
-	change(&m.meta)
+	m.meta = next
 	m.mu.Unlock()
-	return m.list.UpdateNode(updateTimeout)
-}
-
-// rejoin looks for the nodes it was told of, and for those it has lost.
-func (m *Membership) rejoin() {
-	found := false
-	for {
-		if absent := m.absent(); len(absent) > 0 {
-			n, err := m.join(absent)
-			switch {
-			case n > 0 && !found:
-				found = true
-				m.cfg.Log.Info("found other nodes", "contacted", n)
-			case n == 0:
-				m.cfg.Log.Debug("no other node answers yet", "tried", absent, "error", err)
-			}
-		}
-		wait := rejoinEvery/2 + rand.N(rejoinEvery)
-		if m.list.NumMembers() == 1 {
-			wait /= 6 // alone: be quick
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-m.ctx.Done():
-			timer.Stop()
-			return
-		case <-timer.C:
-		}
+	if err := m.list.UpdateNode(updateTimeout); err != nil {
+		return fmt.Errorf("spread node metadata: %w", err)
 	}
+	return nil
 }
 
-// join tries the addresses one by one: each that is silent takes memberlist's
-// TCPTimeout, and Stop must not wait for all of them.
-func (m *Membership) join(addresses []string) (contacted int, err error) {
-	for _, address := range addresses {
-		if m.ctx.Err() != nil {
-			break
-		}
-		n, failed := m.list.Join([]string{address})
-		contacted, err = contacted+n, errors.Join(err, failed)
-	}
-	return contacted, err
-}
-
-// absent are the addresses to look for: seeds and lost members that are not among
-// the living.
-func (m *Membership) absent() []string {
+func (m *Membership) said() Meta {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	living := map[string]bool{}
-	for _, member := range m.members {
-		if member.State == Alive {
-			living[member.Address] = true
-		}
-	}
-	self := m.members[m.cfg.Node].Address
-	living[m.cfg.Address] = true
-	insist := time.Since(m.began) < insistFor
-	var addresses []string
-	for _, seed := range m.cfg.Join {
-		if !living[seed] || insist && seed != self && seed != m.cfg.Address {
-			addresses = append(addresses, seed)
-		}
-	}
-	for _, member := range m.members {
-		if member.State == Dead && !living[member.Address] && !slices.Contains(addresses, member.Address) {
-			addresses = append(addresses, member.Address)
-		}
-	}
-	return addresses
+	return m.meta
 }
 
-func (m *Membership) note(n *memberlist.Node, state State) {
-	meta, err := decodeMeta(n.Meta)
-	if err != nil {
-		m.cfg.Log.Warn("node says something that this version cannot read", "node", n.Name, "error", err)
-	}
-	m.mu.Lock()
-	m.members[n.Name] = Member{Name: n.Name, Address: net.JoinHostPort(n.Addr.String(), strconv.Itoa(int(n.Port))), State: state, Meta: meta}
-	m.mu.Unlock()
-	select {
-	case m.changed <- struct{}{}:
-	default:
-	}
-}
-
-// Stop leaves, so that the others need not suspect anything, and ends the gossip,
-// within ctx. It may be called more than once.
-func (m *Membership) Stop(ctx context.Context) error {
-	m.once.Do(func() {
+// Leave tells the others that this node goes, so that they need not suspect
+// anything, within ctx. It may be called more than once, and after Stop.
+func (m *Membership) Leave(ctx context.Context) error {
+	m.leaveOnce.Do(func() {
 		m.cancel()
-		limit := 2 * time.Second
+		limit := leaveTimeout
 		if d, ok := ctx.Deadline(); ok {
 			limit = min(limit, time.Until(d))
 		}
-		if limit > 0 {
-			m.mu.Lock()
-			m.meta.Leaving = true
-			m.mu.Unlock()
-			m.err = errors.Join(m.list.UpdateNode(limit/2), m.list.Leave(limit/2))
+		if limit <= 0 || ctx.Err() != nil {
+			m.leaveErr = fmt.Errorf("left the gossip without a farewell: %w", cmp.Or(ctx.Err(), context.DeadlineExceeded))
+			return
 		}
-		m.err = errors.Join(m.err, m.list.Shutdown())
-		// Last, because an attempt to join that is under way can be neither cut short
-		// nor waited for before the others are told.
-		ended := make(chan struct{})
-		go func() { defer close(ended); m.tasks.Wait() }()
-		select {
-		case <-ended:
-		case <-ctx.Done():
-			m.err = errors.Join(m.err, fmt.Errorf("stop gossip: %w", ctx.Err()))
+		m.mu.Lock()
+		m.meta.leaving = true
+		m.mu.Unlock()
+		if err := errors.Join(m.list.UpdateNode(limit/2), m.list.Leave(limit/2)); err != nil {
+			m.leaveErr = fmt.Errorf("leave the gossip: %w", err)
 		}
 	})
-	return m.err
+	return m.leaveErr
+}
+
+// Stop leaves, if that was not done before, and ends the gossip, within ctx. It may
+// be called more than once.
+func (m *Membership) Stop(ctx context.Context) error {
+	m.stopOnce.Do(func() { m.stopErr = m.stop(ctx) })
+	return m.stopErr
+}
+
+func (m *Membership) stop(ctx context.Context) error {
+	err := errors.Join(m.Leave(ctx), m.list.Shutdown())
+	// Last, because an attempt to join that is under way can be neither cut short
+	// nor waited for before the others are told.
+	ended := make(chan struct{})
+	go func() { defer close(ended); m.tasks.Wait() }()
+	select {
+	case <-ended:
+		return err
+	case <-ctx.Done():
+		return errors.Join(err, fmt.Errorf("stop the gossip: %w", ctx.Err()))
+	}
 }
 
 // delegate is what memberlist calls, with its own lock held: it only takes notes.
@@ -315,49 +231,31 @@ var (
 	_ memberlist.ConflictDelegate = (*delegate)(nil)
 )
 
-func (d *delegate) NodeMeta(limit int) []byte {
-	d.m.mu.Lock()
-	defer d.m.mu.Unlock()
-	return d.m.meta.encode(limit)
-}
+func (d *delegate) NodeMeta(limit int) []byte { return d.m.said().encode(limit) }
 
 func (d *delegate) NotifyMsg([]byte)                {}
 func (d *delegate) GetBroadcasts(int, int) [][]byte { return nil }
 func (d *delegate) LocalState(bool) []byte          { return nil }
 func (d *delegate) MergeRemoteState([]byte, bool)   {}
 
-func (d *delegate) NotifyJoin(n *memberlist.Node)   { d.m.note(n, Alive) }
-func (d *delegate) NotifyUpdate(n *memberlist.Node) { d.m.note(n, Alive) }
-func (d *delegate) NotifyLeave(n *memberlist.Node) {
-	// memberlist does not tell which of the two it is: it keeps the state next to
-	// the node that it shows, whose own field is never set. So the node says it.
-	state := Dead
-	if meta, err := decodeMeta(n.Meta); err == nil && meta.Leaving {
+func (d *delegate) NotifyJoin(n *memberlist.Node)   { d.note(n, Alive) }
+func (d *delegate) NotifyUpdate(n *memberlist.Node) { d.note(n, Alive) }
+func (d *delegate) NotifyLeave(n *memberlist.Node)  { d.note(n, Dead) }
+
+func (d *delegate) note(n *memberlist.Node, state State) {
+	meta, err := decodeMeta(n.Meta)
+	// Memberlist keeps apart who is dead and who has left, but does not tell: the
+	// field for it in n is never set. So the node says it itself.
+	if state == Dead && meta.leaving {
 		state = Left
 	}
-	d.m.note(n, state)
+	d.m.table.note(Member{Name: n.Name, Address: gossipAddress(n), State: state, Meta: meta}, err)
 }
 
 func (d *delegate) NotifyConflict(existing, other *memberlist.Node) {
-	d.m.cfg.Log.Error("two nodes have the same name; give each its own node.name",
-		"name", existing.Name, "one", existing.Address(), "other", other.Address())
+	d.m.table.conflict(existing.Name, gossipAddress(existing), gossipAddress(other))
 }
 
-// logWriter brings memberlist's lines, which begin with a level, into the log. What
-// it warns of is everyday business where nodes come and go.
-type logWriter struct{ log *slog.Logger }
-
-func (w *logWriter) Write(p []byte) (int, error) {
-	line := strings.TrimSpace(string(p))
-	level := slog.LevelDebug
-	if prefix, rest, ok := strings.Cut(line, "] "); ok && strings.HasPrefix(prefix, "[") {
-		if line = rest; prefix == "[ERR" {
-			level = slog.LevelWarn
-		}
-	}
-	if strings.Contains(line, "Failed to send") || strings.Contains(line, "Push/Pull with") || strings.Contains(line, "fallback TCP ping") {
-		level = slog.LevelDebug
-	}
-	w.log.Log(context.Background(), level, strings.TrimPrefix(line, "memberlist: "), "part", "gossip")
-	return len(p), nil
+func gossipAddress(n *memberlist.Node) string {
+	return net.JoinHostPort(n.Addr.String(), strconv.Itoa(int(n.Port)))
 }

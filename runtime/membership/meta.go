@@ -5,11 +5,12 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/hashicorp/memberlist"
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // Meta is what a node says of itself in the gossip. It must stay small: 512 bytes
-// is memberlist's limit.
+// is memberlist's limit. Everything bigger goes through the ledger.
 type Meta struct {
 	// Incarnation is new at every start: without it a quick restart is invisible.
 	Incarnation string
@@ -22,21 +23,26 @@ type Meta struct {
 	// HasState: the node's directory has been part of a cluster.
 	HasState bool
 	Draining bool
-	// Leaving: the node is about to stop in order.
-	Leaving bool
+
+	leaving bool // it stops in order; set by Leave
 }
 
 const metaFormat = 1
 
-// maxText bounds each text, so that the whole never exceeds the limit.
-const maxText = 100
+// check refuses what does not fit: memberlist would end the process.
+func (m Meta) check() error {
+	if n := len(m.encode(math.MaxInt)); n > memberlist.MetaMaxSize {
+		return fmt.Errorf("node metadata: %d bytes, of %d that gossip takes; shorten the cluster address (listen.cluster)", n, memberlist.MetaMaxSize)
+	}
+	return nil
+}
 
 func (m Meta) encode(limit int) []byte {
 	b := []byte{metaFormat}
 	text := func(field protowire.Number, s string) {
 		if s != "" {
 			b = protowire.AppendTag(b, field, protowire.BytesType)
-			b = protowire.AppendString(b, s[:min(len(s), maxText)])
+			b = protowire.AppendString(b, s)
 		}
 	}
 	number := func(field protowire.Number, v uint64) {
@@ -52,9 +58,9 @@ func (m Meta) encode(limit int) []byte {
 	number(5, uint64(max(m.Expect, 0)))
 	number(6, protowire.EncodeBool(m.HasState))
 	number(7, protowire.EncodeBool(m.Draining))
-	number(8, protowire.EncodeBool(m.Leaving))
+	number(8, protowire.EncodeBool(m.leaving))
 	if len(b) > limit {
-		return b[:1] // memberlist would panic
+		return b[:1] // never, by check: memberlist would panic
 	}
 	return b
 }
@@ -99,7 +105,7 @@ func decodeMeta(b []byte) (m Meta, err error) {
 		case 7:
 			m.Draining = protowire.DecodeBool(v)
 		case 8:
-			m.Leaving = protowire.DecodeBool(v)
+			m.leaving = protowire.DecodeBool(v)
 		}
 	}
 	return m, nil

@@ -1,6 +1,7 @@
 package membership
 
 import (
+	"math"
 	"strings"
 	"testing"
 
@@ -14,13 +15,12 @@ func drawMeta(t *rapid.T, longest int) Meta {
 		Incarnation: text.Draw(t, "incarnation"), ClusterAddress: text.Draw(t, "address"),
 		Role: text.Draw(t, "role"), Version: text.Draw(t, "version"),
 		Expect: rapid.IntMin(0).Draw(t, "expect"), HasState: rapid.Bool().Draw(t, "state"), Draining: rapid.Bool().Draw(t, "draining"),
-		Leaving: rapid.Bool().Draw(t, "leaving"),
 	}
 }
 
 func TestMetaComesBackAsItWasSaid(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		want := drawMeta(t, maxText)
+		want := drawMeta(t, 100)
 		got, err := decodeMeta(want.encode(memberlist.MetaMaxSize))
 		if err != nil || got != want {
 			t.Fatalf("got %+v (%v), want %+v", got, err, want)
@@ -28,17 +28,14 @@ func TestMetaComesBackAsItWasSaid(t *testing.T) {
 	})
 }
 
-func TestMetaNeverExceedsItsLimit(t *testing.T) {
+func TestMetaThatDoesNotFitIsRefused(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := drawMeta(t, 2000)
-		whole := m.encode(memberlist.MetaMaxSize)
-		if len(whole) > memberlist.MetaMaxSize {
-			t.Fatalf("%d bytes", len(whole))
+		m := drawMeta(t, 300)
+		whole := m.encode(math.MaxInt)
+		if err := m.check(); (err == nil) != (len(whole) <= memberlist.MetaMaxSize) {
+			t.Fatalf("%d bytes: %v", len(whole), err)
 		}
-		if got, err := decodeMeta(whole); err != nil || got.Expect != m.Expect || got.Draining != m.Draining || got.HasState != m.HasState {
-			t.Fatalf("long texts cost the numbers: %+v (%v)", got, err)
-		}
-		limit := rapid.IntRange(1, 100).Draw(t, "limit")
+		limit := rapid.IntRange(1, 2000).Draw(t, "limit")
 		if b := m.encode(limit); len(b) > limit {
 			t.Fatalf("%d bytes, limit %d", len(b), limit)
 		} else if _, err := decodeMeta(b); err != nil {
@@ -72,29 +69,40 @@ func TestFieldsOfLaterVersionsAreSkipped(t *testing.T) {
 func FuzzDecodeMeta(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(Meta{Incarnation: "i", ClusterAddress: "127.0.0.1:7300", Role: "member", Version: "1", Expect: 3, HasState: true, Draining: true}.encode(512))
-	f.Add([]byte{metaFormat, 5 << 3, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
 	f.Add([]byte{metaFormat, 0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f})
+	f.Add([]byte{metaFormat, 5 << 3, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		first, err := decodeMeta(b)
 		if err != nil {
 			return
 		}
-		for _, s := range []*string{&first.Incarnation, &first.ClusterAddress, &first.Role, &first.Version} {
-			*s = (*s)[:min(len(*s), maxText)]
-		}
 		if first.Expect < 0 {
 			t.Fatalf("a negative number of nodes: %+v", first)
 		}
-		again, err := decodeMeta(first.encode(memberlist.MetaMaxSize))
+		again, err := decodeMeta(first.encode(math.MaxInt))
 		if err != nil || again != first {
 			t.Errorf("%+v became %+v (%v)", first, again, err)
 		}
 	})
 }
 
-func TestLongTextsAreCut(t *testing.T) {
-	got, err := decodeMeta(Meta{Version: strings.Repeat("v", 300)}.encode(memberlist.MetaMaxSize))
-	if err != nil || got.Version != strings.Repeat("v", maxText) {
-		t.Errorf("got %+v, %v", got, err)
+func TestNodeThatSaysTooMuchIsToldSo(t *testing.T) {
+	long := strings.Repeat("v", memberlist.MetaMaxSize)
+	if _, err := Start(Config{Node: "a", Address: "127.0.0.1:0", Profile: "local", Meta: Meta{Version: long}}); err == nil {
+		t.Error("it started")
+	}
+	m := gossip(t, Config{Node: "a", Meta: Meta{Version: "1"}})
+	if err := m.Update(func(m *Meta) { m.Version = long }); err == nil || !strings.Contains(err.Error(), "512") {
+		t.Errorf("Update = %v", err)
+	}
+	if self, _ := m.Member("a"); self.Version != "1" {
+		t.Errorf("it says %q", self.Version)
+	}
+	usual := Meta{
+		Incarnation: strings.Repeat("i", 36), ClusterAddress: strings.Repeat("h", 253) + ":65535", Role: "witness",
+		Version: "v1.22.333-rc.4+0123456789ab.dirty", Expect: 5, HasState: true, Draining: true,
+	}
+	if err := usual.check(); err != nil {
+		t.Errorf("the longest host name does not fit: %v", err)
 	}
 }
