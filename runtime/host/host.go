@@ -199,16 +199,17 @@ func (r *run) live() error {
 	launch, cancel := context.WithTimeout(r.h.ctx, launchTimeout)
 	defer cancel()
 	// What the process says waits until it is attached.
-	attached := make(chan struct{})
+	attached, failed := make(chan struct{}), make(chan struct{})
 	var p Process
 	p, err := r.spec.Launch(launch, func(m *adapterpb.FromAdapter) {
-		select {
+		select { // only ever one of them is closed
 		case <-attached:
 			r.receive(p, m)
-		case <-launch.Done():
+		case <-failed:
 		}
 	})
 	if err != nil {
+		close(failed)
 		return err
 	}
 	r.attach(p)

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"slices"
@@ -22,6 +23,8 @@ type fakeProcess struct {
 	rejected []*adapterpb.EndpointState
 	stuck    bool // Stop does not return before its context ends
 
+	receive  func(*adapterpb.FromAdapter)
+
 	mu       sync.Mutex
 	renewals []bootclock.Time
 	kills    int
@@ -34,11 +37,16 @@ func newProcess(pid int) *fakeProcess { return &fakeProcess{pid: pid, done: make
 
 func (p *fakeProcess) end(err error) { p.once.Do(func() { p.err = err; close(p.done) }) }
 
-func (p *fakeProcess) Send(context.Context, *adapterpb.ToAdapter) error { return nil }
-func (p *fakeProcess) Done() <-chan struct{}                            { return p.done }
-func (p *fakeProcess) Rejected() []*adapterpb.EndpointState             { return p.rejected }
-func (p *fakeProcess) Err() error                                       { return p.err }
-func (p *fakeProcess) PID() int                                         { return p.pid }
+// Send answers every message to send at once.
+func (p *fakeProcess) Send(_ context.Context, m *adapterpb.ToAdapter) error {
+	go p.receive(&adapterpb.FromAdapter{Kind: &adapterpb.FromAdapter_Sent{Sent: &adapterpb.Sent{Call: m.GetSend().GetCall()}}})
+	return nil
+}
+
+func (p *fakeProcess) Done() <-chan struct{}                { return p.done }
+func (p *fakeProcess) Rejected() []*adapterpb.EndpointState { return p.rejected }
+func (p *fakeProcess) Err() error                           { return p.err }
+func (p *fakeProcess) PID() int                             { return p.pid }
 func (p *fakeProcess) Renew(d bootclock.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -95,7 +103,7 @@ type launcher struct {
 	prepare func(*fakeProcess)
 }
 
-func (l *launcher) launch(context.Context, func(*adapterpb.FromAdapter)) (Process, error) {
+func (l *launcher) launch(_ context.Context, receive func(*adapterpb.FromAdapter)) (Process, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.at = append(l.at, time.Now())
@@ -105,6 +113,7 @@ func (l *launcher) launch(context.Context, func(*adapterpb.FromAdapter)) (Proces
 		}
 	}
 	p := newProcess(1000 + len(l.at))
+	p.receive = receive
 	if l.prepare != nil {
 		l.prepare(p)
 	}
@@ -223,6 +232,24 @@ func TestThePortsOfAnEndedHandlerAreNotOffered(t *testing.T) {
 		h.Kill()
 		if _, _, runs := ports.State("out"); runs {
 			t.Error("the port is still offered after its handler was killed")
+		}
+	})
+}
+
+// Once, half of what a handler said was dropped as soon as it had run for longer
+// than its launch might have taken.
+func TestNothingThatALongRunningHandlerSaysIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, _, ports := start(&launcher{})
+		defer h.Kill()
+		time.Sleep(2 * launchTimeout)
+		for i := range 100 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			err := ports.Send(ctx, "out", &exchange.Message{Id: fmt.Sprint(i)})
+			cancel()
+			if err != nil {
+				t.Fatalf("send %d: %v", i, err)
+			}
 		}
 	})
 }
