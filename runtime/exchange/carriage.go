@@ -23,6 +23,9 @@ const (
 	inlineMax = 256 << 10
 	// unknownSize is the room reserved for an item whose size is not known.
 	unknownSize = 64 << 20
+	// answerLimit bounds the wait for an adapter's answer. The SDK ends every call
+	// of an adapter within the hour, so nothing is to come after it.
+	answerLimit = 70 * time.Minute
 )
 
 var (
@@ -291,9 +294,11 @@ func (c *carriage) suspend(ctx context.Context, reason string) error {
 	return nil
 }
 
-// ask sends one request to the handler and waits for its answer. The adapter's
-// own calls are bounded by the SDK, and the handler's end ends the wait.
+// ask sends one request to the handler and waits for its answer, or the handler's
+// end.
 func (c *carriage) ask(ctx context.Context, m *adapterpb.ToAdapter) (*adapterpb.FromAdapter, error) {
+	limit := time.NewTimer(answerLimit)
+	defer limit.Stop()
 	if err := c.link.Send(ctx, m); err != nil {
 		return nil, fmt.Errorf("source's handler: %w: %w", ErrInterrupted, err)
 	}
@@ -302,6 +307,8 @@ func (c *carriage) ask(ctx context.Context, m *adapterpb.ToAdapter) (*adapterpb.
 		return reply, nil
 	case <-c.link.Done():
 		return nil, fmt.Errorf("source's handler ended: %w", ErrInterrupted)
+	case <-limit.C:
+		return nil, fmt.Errorf("source's handler has not answered for %v: %w", answerLimit, ErrInterrupted)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}

@@ -23,7 +23,7 @@ type fakeProcess struct {
 	rejected []*adapterpb.EndpointState
 	stuck    bool // Stop does not return before its context ends
 
-	receive  func(*adapterpb.FromAdapter)
+	receive func(*adapterpb.FromAdapter)
 
 	mu       sync.Mutex
 	renewals []bootclock.Time
