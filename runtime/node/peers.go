@@ -46,7 +46,7 @@ func (p *peers) Propose(ctx context.Context, r *peerpb.ProposeRequest) (*peerpb.
 		return nil, status.Errorf(codes.InvalidArgument, "command: %v", err)
 	}
 	index, err := p.n.ledger.Apply(ctx, &c)
-	return refusal(index, err), nil
+	return ledger.Refusal(index, err), nil
 }
 
 // Deliver implements peerpb.PeerServer.
@@ -117,7 +117,7 @@ func (n *Node) proposeAt(ctx context.Context, c *pb.Command) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("the leader did not answer: %w", err)
 	}
-	return reply.GetIndex(), outcome(reply)
+	return reply.GetIndex(), ledger.Err(reply)
 }
 
 // leader returns the way to the leader; here is true if it is this node.
@@ -141,45 +141,3 @@ func (n *Node) client(name string) (peerpb.PeerClient, error) {
 	}
 	return n.transport.Client(address)
 }
-
-// The ledger's refusals on their way between nodes.
-var refusals = map[peerpb.ProposeReply_Refusal]error{
-	peerpb.ProposeReply_FENCED:     ledger.ErrFenced,
-	peerpb.ProposeReply_STALE:      ledger.ErrStale,
-	peerpb.ProposeReply_UNKNOWN:    ledger.ErrUnknown,
-	peerpb.ProposeReply_ILLEGAL:    ledger.ErrIllegal,
-	peerpb.ProposeReply_NOT_LEADER: ledger.ErrNotLeader,
-}
-
-func refusal(index uint64, err error) *peerpb.ProposeReply {
-	if err == nil {
-		return &peerpb.ProposeReply{Index: index}
-	}
-	r := &peerpb.ProposeReply{Index: index, Refusal: peerpb.ProposeReply_UNCLEAR, Text: err.Error()}
-	for code, is := range refusals {
-		if errors.Is(err, is) {
-			r.Refusal = code
-		}
-	}
-	return r
-}
-
-func outcome(r *peerpb.ProposeReply) error {
-	switch is, ok := refusals[r.GetRefusal()]; {
-	case r.GetRefusal() == peerpb.ProposeReply_NONE:
-		return nil
-	case ok:
-		return &refused{is, r.GetText()}
-	default:
-		return errors.New(r.GetText())
-	}
-}
-
-// refused is a refusal with the leader's own words.
-type refused struct {
-	is   error
-	text string
-}
-
-func (r *refused) Error() string { return r.text }
-func (r *refused) Unwrap() error { return r.is }
