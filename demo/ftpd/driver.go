@@ -11,6 +11,8 @@ import (
 
 	ftpserver "github.com/fclairamb/ftpserverlib"
 	"github.com/spf13/afero"
+
+	"github.com/fairlead-io/fairlead/demo/internal/selfsigned"
 )
 
 // driver is what the FTP library asks about accounts, settings and files.
@@ -49,7 +51,7 @@ func newDriver(cfg Config) (*driver, error) {
 	}
 	cert := cfg.Certificate
 	if cert == nil {
-		made, pem, err := selfSigned()
+		made, pem, err := selfsigned.New()
 		if err != nil {
 			return nil, fmt.Errorf("ftpd: make certificate: %w", err)
 		}

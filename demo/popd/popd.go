@@ -17,6 +17,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/fairlead-io/fairlead/demo/internal/selfsigned"
 )
 
 // TLSMode says how the server encrypts.
@@ -107,7 +109,7 @@ func (s *Server) prepareTLS() error {
 	}
 	cert := s.cfg.Certificate
 	if cert == nil {
-		made, pem, err := selfSigned()
+		made, pem, err := selfsigned.New()
 		if err != nil {
 			return fmt.Errorf("popd: make certificate: %w", err)
 		}

@@ -1,4 +1,5 @@
-package ftpd
+// Package selfsigned makes the certificates of the demo's own servers.
+package selfsigned
 
 import (
 	"crypto/ecdsa"
@@ -13,8 +14,8 @@ import (
 	"time"
 )
 
-// selfSigned makes a certificate for localhost and the loopback addresses.
-func selfSigned() (tls.Certificate, []byte, error) {
+// New makes a certificate for localhost and the loopback addresses.
+func New() (tls.Certificate, []byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, nil, err
