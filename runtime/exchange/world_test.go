@@ -102,7 +102,7 @@ func (w *world) owner(ports map[string]PortPolicy) (*Exchange, *source) {
 	must(w.apply(&pb.Command{Kind: &pb.Command_Register{Register: &pb.Register{Session: &pb.Session{Incarnation: id, Node: id}}}}))
 	place := &pb.Placement{Group: "g", Node: id, Incarnation: id}
 	if w.epoch == 0 {
-		must(w.apply(&pb.Command{Kind: &pb.Command_Assign{Assign: &pb.Assign{Placement: place}}}))
+		must(w.apply(&pb.Command{Kind: &pb.Command_Assign{Assign: &pb.Assign{Placements: []*pb.Placement{place}}}}))
 	} else {
 		old := fmt.Sprintf("incarnation-%d", w.epoch)
 		must(w.apply(&pb.Command{Kind: &pb.Command_Expire{Expire: &pb.Expire{Incarnation: old, Placements: []*pb.Placement{place}}}}))

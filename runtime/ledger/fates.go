@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 
 	pb "github.com/fairlead-io/fairlead/runtime/ledger/ledgerpb"
@@ -11,7 +10,7 @@ import (
 // fates changes the fates of a batch of items, all or none. This is the fence: a
 // batch under an epoch that is not the group's current one changes nothing,
 // whoever sent it and however late it comes.
-func (m *Machine) fates(at int64, b *pb.FateBatch) error {
+func (m *Machine) fates(b *pb.FateBatch) error {
 	g := m.s.Groups[b.GetGroup()]
 	if g == nil || g.Incarnation != b.GetIncarnation() || g.Epoch != b.GetEpoch() || m.live(b.GetIncarnation()) == nil {
 		return fmt.Errorf("fates of group %q under epoch %d: %w", b.GetGroup(), b.GetEpoch(), ErrFenced)
@@ -22,6 +21,11 @@ func (m *Machine) fates(at int64, b *pb.FateBatch) error {
 	var order []id
 	for _, c := range b.GetChanges() {
 		at1 := id{c.GetLocation(), c.GetKey()}
+		// Another group's owner acts for it, or will: this one has not heard of the
+		// deployment that says so.
+		if holder := m.s.Holders[at1.location]; holder != "" && holder != g.Name {
+			return fmt.Errorf("location %q belongs to group %q, not %q: %w", at1.location, holder, g.Name, ErrFenced)
+		}
 		now, seen := changed[at1]
 		if !seen {
 			now = m.s.Locations[at1.location].GetFates()[at1.key]
@@ -32,12 +36,18 @@ func (m *Machine) fates(at int64, b *pb.FateBatch) error {
 			return fmt.Errorf("location %q, item %q: %w", at1.location, at1.key, err)
 		}
 		if c.GetIntend() != nil {
-			next.Epoch, next.IntendedAtMs = b.GetEpoch(), at
+			next.Epoch, next.IntendedAtMs = b.GetEpoch(), m.at
 		}
 		changed[at1] = next
 	}
 	for _, at1 := range order {
 		m.setFate(at1.location, at1.key, changed[at1])
+	}
+	for _, c := range b.GetChanges() {
+		if s := c.GetSuspend(); s != nil {
+			m.itemEvent(&pb.Event{Kind: "item-suspended", Group: g.Name, Epoch: g.Epoch, GapMs: -1,
+				Text: fmt.Sprintf("location %s, item %q: %s", c.GetLocation(), c.GetKey(), s.GetReason())})
+		}
 	}
 	return nil
 }
@@ -157,5 +167,3 @@ func clone(f *pb.Fate) *pb.Fate {
 		Delivered: slices.Clone(f.Delivered), Reason: f.Reason, Epoch: f.Epoch, IntendedAtMs: f.IntendedAtMs,
 	}
 }
-
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

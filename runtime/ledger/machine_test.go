@@ -31,7 +31,8 @@ func place(group, node, incarnation string) *pb.Placement {
 }
 
 func assign(p *pb.Placement, epoch uint64) *pb.Command {
-	return &pb.Command{Kind: &pb.Command_Assign{Assign: &pb.Assign{Placement: p, Epoch: epoch}}}
+	p.Epoch = epoch
+	return &pb.Command{Kind: &pb.Command_Assign{Assign: &pb.Assign{Placements: []*pb.Placement{p}}}}
 }
 
 func move(group, to string, epoch uint64) *pb.Command {
@@ -113,7 +114,7 @@ func TestRefusedCommandsSayWhyAndChangeOnlyTheIndex(t *testing.T) {
 		{"registration without node", register("", "x"), ErrUnknown},
 		{"expire unknown incarnation", expire("nobody", 0), ErrStale},
 		{"expire after another grant", expire("a1", 2), ErrStale},
-		{"assign unknown group", assign(place("nope", "a", "a1"), 0), ErrUnknown},
+		{"assign unknown group", assign(place("nope", "a", "a1"), 0), ErrStale},
 		{"assign owned group", assign(place("g", "b", "b1"), 1), ErrStale},
 		{"assign under old epoch", assign(place("idle", "a", "a1"), 7), ErrStale},
 		{"assign to ended incarnation", assign(place("idle", "a", "a0"), 0), ErrStale},

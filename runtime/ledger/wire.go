@@ -40,6 +40,7 @@ var refusals = []struct {
 	{peerpb.ProposeReply_ILLEGAL, ErrIllegal},
 	{peerpb.ProposeReply_NOT_LEADER, ErrNotLeader},
 	{peerpb.ProposeReply_UNCLEAR, ErrUnclear},
+	{peerpb.ProposeReply_TOO_OLD, ErrTooOld},
 }
 
 // Refusal puts what Apply returned into an answer to another node.

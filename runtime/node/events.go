@@ -62,7 +62,11 @@ func (j *journal) eventsOfLocked(c *pb.Command) []api.Event {
 		}
 		return events
 	case *pb.Command_Assign:
-		return []api.Event{assigned(k.Assign.GetPlacement(), k.Assign.GetEpoch()+1)}
+		var events []api.Event
+		for _, p := range k.Assign.GetPlacements() {
+			events = append(events, assigned(p, p.GetEpoch()+1))
+		}
+		return events
 	case *pb.Command_Move:
 		return []api.Event{{Kind: "group-moving", Group: k.Move.GetGroup(), Node: k.Move.GetTo(), Epoch: k.Move.GetEpoch(),
 			Text: fmt.Sprintf("%s is asked to move to %s", k.Move.GetGroup(), k.Move.GetTo())}}

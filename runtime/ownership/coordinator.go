@@ -203,8 +203,8 @@ func (l *leadership) decide(ctx context.Context) {
 	for _, e := range l.due() {
 		l.propose(ctx, "expire", stamp(&pb.Command{Kind: &pb.Command_Expire{Expire: e}}))
 	}
-	for _, a := range l.unowned() {
-		l.propose(ctx, "assign", stamp(&pb.Command{Kind: &pb.Command_Assign{Assign: a}}))
+	if ps := l.unowned(); len(ps) > 0 {
+		l.propose(ctx, "assign", stamp(&pb.Command{Kind: &pb.Command_Assign{Assign: &pb.Assign{Placements: ps}}}))
 	}
 	for _, m := range l.misplaced() {
 		l.propose(ctx, "move", stamp(&pb.Command{Kind: &pb.Command_Move{Move: m}}))
@@ -281,24 +281,21 @@ func (l *leadership) plan(s *pb.State) placement.Cluster {
 // unowned assigns the groups without an owner. A new leader waits until all nodes
 // have had time to renew, so that a preferred owner is not passed over because
 // another was heard first.
-func (l *leadership) unowned() []*pb.Assign {
+func (l *leadership) unowned() []*pb.Placement {
 	if l.cfg.Now().Sub(l.since) < l.cfg.TTL/2 {
 		return nil
 	}
-	var as []*pb.Assign
+	var ps []*pb.Placement
 	l.cfg.Log.View(func(s *pb.State) {
 		for _, d := range placement.Place(l.plan(s)) {
 			g := s.GetGroups()[d.Group]
 			if g == nil || d.Node == "" {
 				continue
 			}
-			as = append(as, &pb.Assign{
-				Placement: &pb.Placement{Group: d.Group, Node: d.Node, Incarnation: d.Incarnation, Reason: d.Reason},
-				Epoch:     g.Epoch,
-			})
+			ps = append(ps, &pb.Placement{Group: d.Group, Node: d.Node, Incarnation: d.Incarnation, Reason: d.Reason, Epoch: g.Epoch})
 		}
 	})
-	return as
+	return ps
 }
 
 // misplaced asks owners that a new deployment no longer allows to hand over.

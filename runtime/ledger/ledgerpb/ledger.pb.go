@@ -25,6 +25,58 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type SetNode_Order int32
+
+const (
+	SetNode_RESUME SetNode_Order = 0 // owns groups again, and is out of quarantine
+	SetNode_DRAIN  SetNode_Order = 1 // gives away all its groups and takes none
+	SetNode_PAUSE  SetNode_Order = 2 // keeps its groups and takes none
+	SetNode_REMOVE SetNode_Order = 3 // is forgotten; refused while an incarnation of it is live
+)
+
+// Enum value maps for SetNode_Order.
+var (
+	SetNode_Order_name = map[int32]string{
+		0: "RESUME",
+		1: "DRAIN",
+		2: "PAUSE",
+		3: "REMOVE",
+	}
+	SetNode_Order_value = map[string]int32{
+		"RESUME": 0,
+		"DRAIN":  1,
+		"PAUSE":  2,
+		"REMOVE": 3,
+	}
+)
+
+func (x SetNode_Order) Enum() *SetNode_Order {
+	p := new(SetNode_Order)
+	*p = x
+	return p
+}
+
+func (x SetNode_Order) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SetNode_Order) Descriptor() protoreflect.EnumDescriptor {
+	return file_runtime_ledger_ledgerpb_ledger_proto_enumTypes[0].Descriptor()
+}
+
+func (SetNode_Order) Type() protoreflect.EnumType {
+	return &file_runtime_ledger_ledgerpb_ledger_proto_enumTypes[0]
+}
+
+func (x SetNode_Order) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SetNode_Order.Descriptor instead.
+func (SetNode_Order) EnumDescriptor() ([]byte, []int) {
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{8, 0}
+}
+
 type Fate_State int32
 
 const (
@@ -64,11 +116,11 @@ func (x Fate_State) String() string {
 }
 
 func (Fate_State) Descriptor() protoreflect.EnumDescriptor {
-	return file_runtime_ledger_ledgerpb_ledger_proto_enumTypes[0].Descriptor()
+	return file_runtime_ledger_ledgerpb_ledger_proto_enumTypes[1].Descriptor()
 }
 
 func (Fate_State) Type() protoreflect.EnumType {
-	return &file_runtime_ledger_ledgerpb_ledger_proto_enumTypes[0]
+	return &file_runtime_ledger_ledgerpb_ledger_proto_enumTypes[1]
 }
 
 func (x Fate_State) Number() protoreflect.EnumNumber {
@@ -77,7 +129,7 @@ func (x Fate_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Fate_State.Descriptor instead.
 func (Fate_State) EnumDescriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{23, 0}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{33, 0}
 }
 
 type Command struct {
@@ -93,8 +145,15 @@ type Command struct {
 	//	*Command_Deploy
 	//	*Command_Fates
 	//	*Command_Leave
+	//	*Command_SetNode
+	//	*Command_SetHost
+	//	*Command_SetGroup
+	//	*Command_Found
+	//	*Command_Upgrade
+	//	*Command_Yield
 	Kind isCommand_Kind `protobuf_oneof:"kind"`
-	// Wall time of the proposer, for people only: no decision rests on it.
+	// Wall time of the proposer. It is for people, and for policy that is told in
+	// hours (thresholds, windows): who may act never rests on it.
 	AtMs          int64 `protobuf:"varint,15,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -218,6 +277,60 @@ func (x *Command) GetLeave() *Leave {
 	return nil
 }
 
+func (x *Command) GetSetNode() *SetNode {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_SetNode); ok {
+			return x.SetNode
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetSetHost() *SetHost {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_SetHost); ok {
+			return x.SetHost
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetSetGroup() *SetGroup {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_SetGroup); ok {
+			return x.SetGroup
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetFound() *Found {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_Found); ok {
+			return x.Found
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetUpgrade() *Upgrade {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_Upgrade); ok {
+			return x.Upgrade
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetYield() *Yield {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_Yield); ok {
+			return x.Yield
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetAtMs() int64 {
 	if x != nil {
 		return x.AtMs
@@ -265,6 +378,30 @@ type Command_Leave struct {
 	Leave *Leave `protobuf:"bytes,9,opt,name=leave,proto3,oneof"`
 }
 
+type Command_SetNode struct {
+	SetNode *SetNode `protobuf:"bytes,10,opt,name=set_node,json=setNode,proto3,oneof"`
+}
+
+type Command_SetHost struct {
+	SetHost *SetHost `protobuf:"bytes,11,opt,name=set_host,json=setHost,proto3,oneof"`
+}
+
+type Command_SetGroup struct {
+	SetGroup *SetGroup `protobuf:"bytes,12,opt,name=set_group,json=setGroup,proto3,oneof"`
+}
+
+type Command_Found struct {
+	Found *Found `protobuf:"bytes,13,opt,name=found,proto3,oneof"`
+}
+
+type Command_Upgrade struct {
+	Upgrade *Upgrade `protobuf:"bytes,14,opt,name=upgrade,proto3,oneof"`
+}
+
+type Command_Yield struct {
+	Yield *Yield `protobuf:"bytes,16,opt,name=yield,proto3,oneof"`
+}
+
 func (*Command_Register) isCommand_Kind() {}
 
 func (*Command_Grant) isCommand_Kind() {}
@@ -283,9 +420,22 @@ func (*Command_Fates) isCommand_Kind() {}
 
 func (*Command_Leave) isCommand_Kind() {}
 
+func (*Command_SetNode) isCommand_Kind() {}
+
+func (*Command_SetHost) isCommand_Kind() {}
+
+func (*Command_SetGroup) isCommand_Kind() {}
+
+func (*Command_Found) isCommand_Kind() {}
+
+func (*Command_Upgrade) isCommand_Kind() {}
+
+func (*Command_Yield) isCommand_Kind() {}
+
 // Register announces a new incarnation of a node. It may act only after it is
-// granted a lease. An earlier incarnation of the same node is not thereby dead:
-// its plugins may live, so it goes by its lease.
+// granted a lease. Earlier incarnations of the same node are not thereby dead:
+// their plugins may live, so they go by their lease, unless they held the same
+// lock as this one does now (Session.lock): then nothing of them is left.
 type Register struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Session       *Session               `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
@@ -380,10 +530,14 @@ func (x *Grant) GetIncarnations() []string {
 type Expire struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Incarnation string                 `protobuf:"bytes,1,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
-	// The grant that the proposer knew of; refused if there is a later one.
-	Granted       uint64       `protobuf:"varint,2,opt,name=granted,proto3" json:"granted,omitempty"`
-	Reason        string       `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
-	Placements    []*Placement `protobuf:"bytes,4,rep,name=placements,proto3" json:"placements,omitempty"`
+	// The grant that the proposer knew of; refused if there is a later one, unless
+	// there is proof.
+	Granted    uint64       `protobuf:"varint,2,opt,name=granted,proto3" json:"granted,omitempty"`
+	Reason     string       `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Placements []*Placement `protobuf:"bytes,4,rep,name=placements,proto3" json:"placements,omitempty"`
+	// What Session.certifier is the SHA-256 of: the word of the guardian that the
+	// process and all its descendants are dead.
+	Proof         []byte `protobuf:"bytes,5,opt,name=proof,proto3" json:"proof,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -446,13 +600,22 @@ func (x *Expire) GetPlacements() []*Placement {
 	return nil
 }
 
+func (x *Expire) GetProof() []byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
 // Placement is one group's next owner; without incarnation it is left unowned.
 type Placement struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
-	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
-	Incarnation   string                 `protobuf:"bytes,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
-	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Group       string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Node        string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	Incarnation string                 `protobuf:"bytes,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Reason      string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// In Assign: passed over unless the group is unowned and its epoch is still this.
+	Epoch         uint64 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -515,12 +678,18 @@ func (x *Placement) GetReason() string {
 	return ""
 }
 
-// Assign gives an unowned group to a node.
+func (x *Placement) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+// Assign gives unowned groups to nodes. Those that have changed meanwhile are
+// passed over.
 type Assign struct {
-	state     protoimpl.MessageState `protogen:"open.v1"`
-	Placement *Placement             `protobuf:"bytes,1,opt,name=placement,proto3" json:"placement,omitempty"`
-	// Refused unless the group's epoch is still this.
-	Epoch         uint64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Placements    []*Placement           `protobuf:"bytes,1,rep,name=placements,proto3" json:"placements,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -555,26 +724,25 @@ func (*Assign) Descriptor() ([]byte, []int) {
 	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{5}
 }
 
-func (x *Assign) GetPlacement() *Placement {
+func (x *Assign) GetPlacements() []*Placement {
 	if x != nil {
-		return x.Placement
+		return x.Placements
 	}
 	return nil
 }
 
-func (x *Assign) GetEpoch() uint64 {
-	if x != nil {
-		return x.Epoch
-	}
-	return 0
-}
-
 // Move asks a group's owner to hand it over; the owner answers with Release.
 type Move struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
-	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
-	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Group string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// A node, "*" for whichever is best then, or "-" for none.
+	To    string `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	Epoch uint64 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Why, as a sentence; and what kind of cause it is (see Event.cause).
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	Cause  string `protobuf:"bytes,5,opt,name=cause,proto3" json:"cause,omitempty"`
+	// The destination was named by a person: the group stays there until resumed.
+	Pin           bool `protobuf:"varint,6,opt,name=pin,proto3" json:"pin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -630,6 +798,27 @@ func (x *Move) GetEpoch() uint64 {
 	return 0
 }
 
+func (x *Move) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Move) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *Move) GetPin() bool {
+	if x != nil {
+		return x.Pin
+	}
+	return false
+}
+
 // Release is the owner's word that it no longer acts for the group.
 type Release struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -638,7 +827,12 @@ type Release struct {
 	Epoch       uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Reason      string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	// The next owner, if there is one: taken over in the same entry.
-	Next          *Placement `protobuf:"bytes,5,opt,name=next,proto3" json:"next,omitempty"`
+	Next *Placement `protobuf:"bytes,5,opt,name=next,proto3" json:"next,omitempty"`
+	// Why it is released: see Event.cause. With "failure" it counts as a failover.
+	Cause string `protobuf:"bytes,6,opt,name=cause,proto3" json:"cause,omitempty"`
+	// The group's failovers are used up: it stays unowned until this wall time (ms),
+	// or until it is reset.
+	FailedUntilMs int64 `protobuf:"varint,7,opt,name=failed_until_ms,json=failedUntilMs,proto3" json:"failed_until_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -708,6 +902,278 @@ func (x *Release) GetNext() *Placement {
 	return nil
 }
 
+func (x *Release) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *Release) GetFailedUntilMs() int64 {
+	if x != nil {
+		return x.FailedUntilMs
+	}
+	return 0
+}
+
+// SetNode is an operator's order about a node.
+type SetNode struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Order         SetNode_Order          `protobuf:"varint,2,opt,name=order,proto3,enum=fairlead.ledger.v1.SetNode_Order" json:"order,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNode) Reset() {
+	*x = SetNode{}
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNode) ProtoMessage() {}
+
+func (x *SetNode) ProtoReflect() protoreflect.Message {
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNode.ProtoReflect.Descriptor instead.
+func (*SetNode) Descriptor() ([]byte, []int) {
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *SetNode) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *SetNode) GetOrder() SetNode_Order {
+	if x != nil {
+		return x.Order
+	}
+	return SetNode_RESUME
+}
+
+// SetHost is an operator's order about a host.
+type SetHost struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	Stopped       bool                   `protobuf:"varint,2,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetHost) Reset() {
+	*x = SetHost{}
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetHost) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetHost) ProtoMessage() {}
+
+func (x *SetHost) ProtoReflect() protoreflect.Message {
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetHost.ProtoReflect.Descriptor instead.
+func (*SetHost) Descriptor() ([]byte, []int) {
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SetHost) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *SetHost) GetStopped() bool {
+	if x != nil {
+		return x.Stopped
+	}
+	return false
+}
+
+// SetGroup is an operator's order about a group.
+type SetGroup struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Reset_        bool                   `protobuf:"varint,2,opt,name=reset,proto3" json:"reset,omitempty"`   // forget its failures, try again at once
+	Resume        bool                   `protobuf:"varint,3,opt,name=resume,proto3" json:"resume,omitempty"` // unpin
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetGroup) Reset() {
+	*x = SetGroup{}
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetGroup) ProtoMessage() {}
+
+func (x *SetGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetGroup.ProtoReflect.Descriptor instead.
+func (*SetGroup) Descriptor() ([]byte, []int) {
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SetGroup) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *SetGroup) GetReset_() bool {
+	if x != nil {
+		return x.Reset_
+	}
+	return false
+}
+
+func (x *SetGroup) GetResume() bool {
+	if x != nil {
+		return x.Resume
+	}
+	return false
+}
+
+// Found gives a new cluster its identity, once.
+type Found struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Found) Reset() {
+	*x = Found{}
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Found) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Found) ProtoMessage() {}
+
+func (x *Found) ProtoReflect() protoreflect.Message {
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Found.ProtoReflect.Descriptor instead.
+func (*Found) Descriptor() ([]byte, []int) {
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Found) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+// Upgrade raises the version of the state machine, when every live node can
+// apply it.
+type Upgrade struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Upgrade) Reset() {
+	*x = Upgrade{}
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Upgrade) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Upgrade) ProtoMessage() {}
+
+func (x *Upgrade) ProtoReflect() protoreflect.Message {
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Upgrade.ProtoReflect.Descriptor instead.
+func (*Upgrade) Descriptor() ([]byte, []int) {
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Upgrade) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
 // Leave is the word of a node that stops in order: it owns nothing and acts no
 // more.
 type Leave struct {
@@ -719,7 +1185,7 @@ type Leave struct {
 
 func (x *Leave) Reset() {
 	*x = Leave{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[8]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -731,7 +1197,7 @@ func (x *Leave) String() string {
 func (*Leave) ProtoMessage() {}
 
 func (x *Leave) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[8]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -744,7 +1210,7 @@ func (x *Leave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leave.ProtoReflect.Descriptor instead.
 func (*Leave) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{8}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Leave) GetIncarnation() string {
@@ -764,14 +1230,17 @@ type Deploy struct {
 	// The groups this deployment has.
 	Groups []string `protobuf:"bytes,4,rep,name=groups,proto3" json:"groups,omitempty"`
 	// Refused unless it follows the newest version.
-	Version       uint64 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`
+	Version uint64 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`
+	// The group of every receive location: fates of a location change only under
+	// its own group.
+	Locations     map[string]string `protobuf:"bytes,6,rep,name=locations,proto3" json:"locations,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Deploy) Reset() {
 	*x = Deploy{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[9]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -783,7 +1252,7 @@ func (x *Deploy) String() string {
 func (*Deploy) ProtoMessage() {}
 
 func (x *Deploy) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[9]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -796,7 +1265,7 @@ func (x *Deploy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deploy.ProtoReflect.Descriptor instead.
 func (*Deploy) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{9}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Deploy) GetSource() []byte {
@@ -834,6 +1303,84 @@ func (x *Deploy) GetVersion() uint64 {
 	return 0
 }
 
+func (x *Deploy) GetLocations() map[string]string {
+	if x != nil {
+		return x.Locations
+	}
+	return nil
+}
+
+// Yield is an owner's word that it acts only for those locations any more that
+// the newest deployment gives to its group.
+type Yield struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Group       string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Incarnation string                 `protobuf:"bytes,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Epoch       uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The deployment that it follows; refused unless it is the newest.
+	Version       uint64 `protobuf:"varint,4,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Yield) Reset() {
+	*x = Yield{}
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Yield) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Yield) ProtoMessage() {}
+
+func (x *Yield) ProtoReflect() protoreflect.Message {
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Yield.ProtoReflect.Descriptor instead.
+func (*Yield) Descriptor() ([]byte, []int) {
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Yield) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *Yield) GetIncarnation() string {
+	if x != nil {
+		return x.Incarnation
+	}
+	return ""
+}
+
+func (x *Yield) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Yield) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
 // FateBatch changes the fates of items of one group's receive locations.
 type FateBatch struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -848,7 +1395,7 @@ type FateBatch struct {
 
 func (x *FateBatch) Reset() {
 	*x = FateBatch{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[10]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -860,7 +1407,7 @@ func (x *FateBatch) String() string {
 func (*FateBatch) ProtoMessage() {}
 
 func (x *FateBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[10]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -873,7 +1420,7 @@ func (x *FateBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FateBatch.ProtoReflect.Descriptor instead.
 func (*FateBatch) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{10}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *FateBatch) GetGroup() string {
@@ -922,7 +1469,7 @@ type FateChange struct {
 
 func (x *FateChange) Reset() {
 	*x = FateChange{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[11]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +1481,7 @@ func (x *FateChange) String() string {
 func (*FateChange) ProtoMessage() {}
 
 func (x *FateChange) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[11]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +1494,7 @@ func (x *FateChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FateChange.ProtoReflect.Descriptor instead.
 func (*FateChange) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{11}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *FateChange) GetLocation() string {
@@ -1062,7 +1609,7 @@ type Intend struct {
 
 func (x *Intend) Reset() {
 	*x = Intend{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[12]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1074,7 +1621,7 @@ func (x *Intend) String() string {
 func (*Intend) ProtoMessage() {}
 
 func (x *Intend) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[12]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1087,7 +1634,7 @@ func (x *Intend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Intend.ProtoReflect.Descriptor instead.
 func (*Intend) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{12}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Intend) GetMessageId() string {
@@ -1113,7 +1660,7 @@ type Delivered struct {
 
 func (x *Delivered) Reset() {
 	*x = Delivered{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[13]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1125,7 +1672,7 @@ func (x *Delivered) String() string {
 func (*Delivered) ProtoMessage() {}
 
 func (x *Delivered) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[13]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1138,7 +1685,7 @@ func (x *Delivered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivered.ProtoReflect.Descriptor instead.
 func (*Delivered) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{13}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Delivered) GetPorts() []string {
@@ -1157,7 +1704,7 @@ type Suspend struct {
 
 func (x *Suspend) Reset() {
 	*x = Suspend{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[14]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1169,7 +1716,7 @@ func (x *Suspend) String() string {
 func (*Suspend) ProtoMessage() {}
 
 func (x *Suspend) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[14]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1182,7 +1729,7 @@ func (x *Suspend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Suspend.ProtoReflect.Descriptor instead.
 func (*Suspend) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{14}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Suspend) GetReason() string {
@@ -1200,7 +1747,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[15]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1212,7 +1759,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[15]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1225,7 +1772,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{15}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{21}
 }
 
 type Forget struct {
@@ -1236,7 +1783,7 @@ type Forget struct {
 
 func (x *Forget) Reset() {
 	*x = Forget{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[16]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1248,7 +1795,7 @@ func (x *Forget) String() string {
 func (*Forget) ProtoMessage() {}
 
 func (x *Forget) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[16]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1261,24 +1808,34 @@ func (x *Forget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Forget.ProtoReflect.Descriptor instead.
 func (*Forget) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{16}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{22}
 }
 
 // State is the whole ledger.
 type State struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sessions      map[string]*Session    `protobuf:"bytes,1,rep,name=sessions,proto3" json:"sessions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // by incarnation
-	Groups        map[string]*Group      `protobuf:"bytes,2,rep,name=groups,proto3" json:"groups,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Locations     map[string]*Location   `protobuf:"bytes,3,rep,name=locations,proto3" json:"locations,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Deployments   []*Deployment          `protobuf:"bytes,4,rep,name=deployments,proto3" json:"deployments,omitempty"` // the newest last
-	Index         uint64                 `protobuf:"varint,5,opt,name=index,proto3" json:"index,omitempty"`            // of the last entry applied
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Sessions    map[string]*Session    `protobuf:"bytes,1,rep,name=sessions,proto3" json:"sessions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // by incarnation
+	Groups      map[string]*Group      `protobuf:"bytes,2,rep,name=groups,proto3" json:"groups,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Locations   map[string]*Location   `protobuf:"bytes,3,rep,name=locations,proto3" json:"locations,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Deployments []*Deployment          `protobuf:"bytes,4,rep,name=deployments,proto3" json:"deployments,omitempty"`                                                               // the newest last
+	Index       uint64                 `protobuf:"varint,5,opt,name=index,proto3" json:"index,omitempty"`                                                                          // of the last entry applied
+	Nodes       map[string]*Node       `protobuf:"bytes,6,rep,name=nodes,proto3" json:"nodes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // by name: orders and history that outlive incarnations
+	Hosts       map[string]*Host       `protobuf:"bytes,7,rep,name=hosts,proto3" json:"hosts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // by name: orders
+	Events      []*Event               `protobuf:"bytes,8,rep,name=events,proto3" json:"events,omitempty"`                                                                         // of nodes, groups and deployments; the newest last, bounded
+	ItemEvents  []*Event               `protobuf:"bytes,11,rep,name=item_events,json=itemEvents,proto3" json:"item_events,omitempty"`                                              // of single items; the newest last, bounded
+	// The group that may act for a receive location. It stays with a group that is
+	// owned when another deployment gives the location to another group, until that
+	// owner yields.
+	Holders       map[string]string `protobuf:"bytes,12,rep,name=holders,proto3" json:"holders,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	ClusterId     string            `protobuf:"bytes,9,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	Version       uint32            `protobuf:"varint,10,opt,name=version,proto3" json:"version,omitempty"` // of the state machine
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[17]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1290,7 +1847,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[17]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1303,7 +1860,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{17}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *State) GetSessions() map[string]*Session {
@@ -1341,6 +1898,311 @@ func (x *State) GetIndex() uint64 {
 	return 0
 }
 
+func (x *State) GetNodes() map[string]*Node {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *State) GetHosts() map[string]*Host {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+func (x *State) GetEvents() []*Event {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *State) GetItemEvents() []*Event {
+	if x != nil {
+		return x.ItemEvents
+	}
+	return nil
+}
+
+func (x *State) GetHolders() map[string]string {
+	if x != nil {
+		return x.Holders
+	}
+	return nil
+}
+
+func (x *State) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *State) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+// Node is what is known of a node whatever its incarnation.
+type Node struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Order     SetNode_Order          `protobuf:"varint,1,opt,name=order,proto3,enum=fairlead.ledger.v1.SetNode_Order" json:"order,omitempty"` // RESUME: none
+	OrderAtMs int64                  `protobuf:"varint,2,opt,name=order_at_ms,json=orderAtMs,proto3" json:"order_at_ms,omitempty"`
+	// Wall times of its latest expiries, the newest last, bounded.
+	ExpiredAtMs   []int64 `protobuf:"varint,3,rep,packed,name=expired_at_ms,json=expiredAtMs,proto3" json:"expired_at_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Node) Reset() {
+	*x = Node{}
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Node) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Node) ProtoMessage() {}
+
+func (x *Node) ProtoReflect() protoreflect.Message {
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Node.ProtoReflect.Descriptor instead.
+func (*Node) Descriptor() ([]byte, []int) {
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Node) GetOrder() SetNode_Order {
+	if x != nil {
+		return x.Order
+	}
+	return SetNode_RESUME
+}
+
+func (x *Node) GetOrderAtMs() int64 {
+	if x != nil {
+		return x.OrderAtMs
+	}
+	return 0
+}
+
+func (x *Node) GetExpiredAtMs() []int64 {
+	if x != nil {
+		return x.ExpiredAtMs
+	}
+	return nil
+}
+
+type Host struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stopped       bool                   `protobuf:"varint,1,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	AtMs          int64                  `protobuf:"varint,2,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Host) Reset() {
+	*x = Host{}
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Host) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Host) ProtoMessage() {}
+
+func (x *Host) ProtoReflect() protoreflect.Message {
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Host.ProtoReflect.Descriptor instead.
+func (*Host) Descriptor() ([]byte, []int) {
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Host) GetStopped() bool {
+	if x != nil {
+		return x.Stopped
+	}
+	return false
+}
+
+func (x *Host) GetAtMs() int64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return 0
+}
+
+// Event is one thing that happened.
+type Event struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Index uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	AtMs  int64                  `protobuf:"varint,2,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
+	// node-registered, node-expired, node-left, node-drained, node-paused,
+	// node-resumed, node-removed, group-owned, group-unowned, group-moving,
+	// group-failed, group-reset, group-resumed, host-started, host-stopped,
+	// deployed, item-suspended, cluster-founded, upgraded
+	Kind  string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	Node  string `protobuf:"bytes,4,opt,name=node,proto3" json:"node,omitempty"`
+	Group string `protobuf:"bytes,5,opt,name=group,proto3" json:"group,omitempty"`
+	// Of a change of owner: from whom, to whom, under which epoch.
+	From  string `protobuf:"bytes,6,opt,name=from,proto3" json:"from,omitempty"`
+	To    string `protobuf:"bytes,7,opt,name=to,proto3" json:"to,omitempty"`
+	Epoch uint64 `protobuf:"varint,8,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Why the owner changed: deploy, move, drain, leave, failback, balance, policy,
+	// failure, death (certified), lease (run out), start.
+	Cause string `protobuf:"bytes,9,opt,name=cause,proto3" json:"cause,omitempty"`
+	// How long nobody can have acted: from the earlier owner's last grant (or its
+	// release) to the new owner's assignment. -1: there was no earlier owner.
+	GapMs         int64  `protobuf:"varint,10,opt,name=gap_ms,json=gapMs,proto3" json:"gap_ms,omitempty"`
+	Text          string `protobuf:"bytes,11,opt,name=text,proto3" json:"text,omitempty"`
+	Host          string `protobuf:"bytes,12,opt,name=host,proto3" json:"host,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Event) Reset() {
+	*x = Event{}
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Event) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Event) ProtoMessage() {}
+
+func (x *Event) ProtoReflect() protoreflect.Message {
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Event.ProtoReflect.Descriptor instead.
+func (*Event) Descriptor() ([]byte, []int) {
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Event) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Event) GetAtMs() int64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return 0
+}
+
+func (x *Event) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Event) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Event) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *Event) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *Event) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *Event) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Event) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *Event) GetGapMs() int64 {
+	if x != nil {
+		return x.GapMs
+	}
+	return 0
+}
+
+func (x *Event) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Event) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
 type Session struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Incarnation    string                 `protobuf:"bytes,1,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
@@ -1354,13 +2216,22 @@ type Session struct {
 	ExpiredReason  string                 `protobuf:"bytes,9,opt,name=expired_reason,json=expiredReason,proto3" json:"expired_reason,omitempty"`
 	RegisteredAtMs int64                  `protobuf:"varint,10,opt,name=registered_at_ms,json=registeredAtMs,proto3" json:"registered_at_ms,omitempty"`
 	Left           bool                   `protobuf:"varint,11,opt,name=left,proto3" json:"left,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// SHA-256 of the secret that its guardian tells when the process and all its
+	// descendants are dead; empty: nobody vouches for it.
+	Certifier []byte `protobuf:"bytes,12,opt,name=certifier,proto3" json:"certifier,omitempty"`
+	// Names the lock that every process of this incarnation holds open, unique
+	// among all machines; empty: there is none.
+	Lock string `protobuf:"bytes,13,opt,name=lock,proto3" json:"lock,omitempty"`
+	// The highest version of the state machine that the node can apply.
+	Machine       uint32 `protobuf:"varint,14,opt,name=machine,proto3" json:"machine,omitempty"`
+	GrantedAtMs   int64  `protobuf:"varint,15,opt,name=granted_at_ms,json=grantedAtMs,proto3" json:"granted_at_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[18]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1372,7 +2243,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[18]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1385,7 +2256,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{18}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Session) GetIncarnation() string {
@@ -1465,6 +2336,34 @@ func (x *Session) GetLeft() bool {
 	return false
 }
 
+func (x *Session) GetCertifier() []byte {
+	if x != nil {
+		return x.Certifier
+	}
+	return nil
+}
+
+func (x *Session) GetLock() string {
+	if x != nil {
+		return x.Lock
+	}
+	return ""
+}
+
+func (x *Session) GetMachine() uint32 {
+	if x != nil {
+		return x.Machine
+	}
+	return 0
+}
+
+func (x *Session) GetGrantedAtMs() int64 {
+	if x != nil {
+		return x.GrantedAtMs
+	}
+	return 0
+}
+
 type AdapterInfo struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1476,7 +2375,7 @@ type AdapterInfo struct {
 
 func (x *AdapterInfo) Reset() {
 	*x = AdapterInfo{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[19]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1488,7 +2387,7 @@ func (x *AdapterInfo) String() string {
 func (*AdapterInfo) ProtoMessage() {}
 
 func (x *AdapterInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[19]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1501,7 +2400,7 @@ func (x *AdapterInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdapterInfo.ProtoReflect.Descriptor instead.
 func (*AdapterInfo) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{19}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *AdapterInfo) GetName() string {
@@ -1534,13 +2433,23 @@ type Group struct {
 	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`                     // why this owner, or why none
 	MovingTo      string                 `protobuf:"bytes,6,opt,name=moving_to,json=movingTo,proto3" json:"moving_to,omitempty"` // set while the owner is asked to release
 	Since         uint64                 `protobuf:"varint,7,opt,name=since,proto3" json:"since,omitempty"`                      // index of the last change
+	MovingReason  string                 `protobuf:"bytes,8,opt,name=moving_reason,json=movingReason,proto3" json:"moving_reason,omitempty"`
+	MovingCause   string                 `protobuf:"bytes,9,opt,name=moving_cause,json=movingCause,proto3" json:"moving_cause,omitempty"`
+	MovingPin     bool                   `protobuf:"varint,10,opt,name=moving_pin,json=movingPin,proto3" json:"moving_pin,omitempty"`
+	Pinned        string                 `protobuf:"bytes,11,opt,name=pinned,proto3" json:"pinned,omitempty"`                                       // node that a person moved it to; empty: none
+	Failures      []*Failure             `protobuf:"bytes,12,rep,name=failures,proto3" json:"failures,omitempty"`                                   // the newest last, bounded
+	FailedUntilMs int64                  `protobuf:"varint,13,opt,name=failed_until_ms,json=failedUntilMs,proto3" json:"failed_until_ms,omitempty"` // not 0: failed, and tried again then
+	OwnedUntilMs  int64                  `protobuf:"varint,14,opt,name=owned_until_ms,json=ownedUntilMs,proto3" json:"owned_until_ms,omitempty"`    // wall time until which an earlier owner may have acted
+	LastOwner     string                 `protobuf:"bytes,15,opt,name=last_owner,json=lastOwner,proto3" json:"last_owner,omitempty"`
+	SinceMs       int64                  `protobuf:"varint,16,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`      // wall time of the last change
+	LastCause     string                 `protobuf:"bytes,17,opt,name=last_cause,json=lastCause,proto3" json:"last_cause,omitempty"` // of the last change of owner
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[20]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1552,7 +2461,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[20]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1565,7 +2474,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{20}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Group) GetName() string {
@@ -1617,6 +2526,137 @@ func (x *Group) GetSince() uint64 {
 	return 0
 }
 
+func (x *Group) GetMovingReason() string {
+	if x != nil {
+		return x.MovingReason
+	}
+	return ""
+}
+
+func (x *Group) GetMovingCause() string {
+	if x != nil {
+		return x.MovingCause
+	}
+	return ""
+}
+
+func (x *Group) GetMovingPin() bool {
+	if x != nil {
+		return x.MovingPin
+	}
+	return false
+}
+
+func (x *Group) GetPinned() string {
+	if x != nil {
+		return x.Pinned
+	}
+	return ""
+}
+
+func (x *Group) GetFailures() []*Failure {
+	if x != nil {
+		return x.Failures
+	}
+	return nil
+}
+
+func (x *Group) GetFailedUntilMs() int64 {
+	if x != nil {
+		return x.FailedUntilMs
+	}
+	return 0
+}
+
+func (x *Group) GetOwnedUntilMs() int64 {
+	if x != nil {
+		return x.OwnedUntilMs
+	}
+	return 0
+}
+
+func (x *Group) GetLastOwner() string {
+	if x != nil {
+		return x.LastOwner
+	}
+	return ""
+}
+
+func (x *Group) GetSinceMs() int64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
+func (x *Group) GetLastCause() string {
+	if x != nil {
+		return x.LastCause
+	}
+	return ""
+}
+
+// Failure is one release because the group's hosts failed on a node.
+type Failure struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	AtMs          int64                  `protobuf:"varint,1,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
+	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Failure) Reset() {
+	*x = Failure{}
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Failure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Failure) ProtoMessage() {}
+
+func (x *Failure) ProtoReflect() protoreflect.Message {
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Failure.ProtoReflect.Descriptor instead.
+func (*Failure) Descriptor() ([]byte, []int) {
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Failure) GetAtMs() int64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return 0
+}
+
+func (x *Failure) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Failure) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type Deployment struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -1625,13 +2665,14 @@ type Deployment struct {
 	Parsed        []byte                 `protobuf:"bytes,4,opt,name=parsed,proto3" json:"parsed,omitempty"`
 	AtMs          int64                  `protobuf:"varint,5,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
 	Groups        []string               `protobuf:"bytes,6,rep,name=groups,proto3" json:"groups,omitempty"`
+	Locations     map[string]string      `protobuf:"bytes,7,rep,name=locations,proto3" json:"locations,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Deployment) Reset() {
 	*x = Deployment{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[21]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1643,7 +2684,7 @@ func (x *Deployment) String() string {
 func (*Deployment) ProtoMessage() {}
 
 func (x *Deployment) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[21]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1656,7 +2697,7 @@ func (x *Deployment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deployment.ProtoReflect.Descriptor instead.
 func (*Deployment) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{21}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Deployment) GetVersion() uint64 {
@@ -1701,6 +2742,13 @@ func (x *Deployment) GetGroups() []string {
 	return nil
 }
 
+func (x *Deployment) GetLocations() map[string]string {
+	if x != nil {
+		return x.Locations
+	}
+	return nil
+}
+
 type Location struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Fates         map[string]*Fate       `protobuf:"bytes,1,rep,name=fates,proto3" json:"fates,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // by key
@@ -1710,7 +2758,7 @@ type Location struct {
 
 func (x *Location) Reset() {
 	*x = Location{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[22]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1722,7 +2770,7 @@ func (x *Location) String() string {
 func (*Location) ProtoMessage() {}
 
 func (x *Location) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[22]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1735,7 +2783,7 @@ func (x *Location) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Location.ProtoReflect.Descriptor instead.
 func (*Location) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{22}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Location) GetFates() map[string]*Fate {
@@ -1761,7 +2809,7 @@ type Fate struct {
 
 func (x *Fate) Reset() {
 	*x = Fate{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[23]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1773,7 +2821,7 @@ func (x *Fate) String() string {
 func (*Fate) ProtoMessage() {}
 
 func (x *Fate) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[23]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1786,7 +2834,7 @@ func (x *Fate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fate.ProtoReflect.Descriptor instead.
 func (*Fate) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{23}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Fate) GetState() Fate_State {
@@ -1842,7 +2890,7 @@ var File_runtime_ledger_ledgerpb_ledger_proto protoreflect.FileDescriptor
 
 const file_runtime_ledger_ledgerpb_ledger_proto_rawDesc = "" +
 	"\n" +
-	"$runtime/ledger/ledgerpb/ledger.proto\x12\x12fairlead.ledger.v1\"\x8a\x04\n" +
+	"$runtime/ledger/ledgerpb/ledger.proto\x12\x12fairlead.ledger.v1\"\xda\x06\n" +
 	"\aCommand\x12:\n" +
 	"\bregister\x18\x01 \x01(\v2\x1c.fairlead.ledger.v1.RegisterH\x00R\bregister\x121\n" +
 	"\x05grant\x18\x02 \x01(\v2\x19.fairlead.ledger.v1.GrantH\x00R\x05grant\x124\n" +
@@ -1852,46 +2900,92 @@ const file_runtime_ledger_ledgerpb_ledger_proto_rawDesc = "" +
 	"\arelease\x18\x06 \x01(\v2\x1b.fairlead.ledger.v1.ReleaseH\x00R\arelease\x124\n" +
 	"\x06deploy\x18\a \x01(\v2\x1a.fairlead.ledger.v1.DeployH\x00R\x06deploy\x125\n" +
 	"\x05fates\x18\b \x01(\v2\x1d.fairlead.ledger.v1.FateBatchH\x00R\x05fates\x121\n" +
-	"\x05leave\x18\t \x01(\v2\x19.fairlead.ledger.v1.LeaveH\x00R\x05leave\x12\x13\n" +
+	"\x05leave\x18\t \x01(\v2\x19.fairlead.ledger.v1.LeaveH\x00R\x05leave\x128\n" +
+	"\bset_node\x18\n" +
+	" \x01(\v2\x1b.fairlead.ledger.v1.SetNodeH\x00R\asetNode\x128\n" +
+	"\bset_host\x18\v \x01(\v2\x1b.fairlead.ledger.v1.SetHostH\x00R\asetHost\x12;\n" +
+	"\tset_group\x18\f \x01(\v2\x1c.fairlead.ledger.v1.SetGroupH\x00R\bsetGroup\x121\n" +
+	"\x05found\x18\r \x01(\v2\x19.fairlead.ledger.v1.FoundH\x00R\x05found\x127\n" +
+	"\aupgrade\x18\x0e \x01(\v2\x1b.fairlead.ledger.v1.UpgradeH\x00R\aupgrade\x121\n" +
+	"\x05yield\x18\x10 \x01(\v2\x19.fairlead.ledger.v1.YieldH\x00R\x05yield\x12\x13\n" +
 	"\x05at_ms\x18\x0f \x01(\x03R\x04atMsB\x06\n" +
 	"\x04kind\"A\n" +
 	"\bRegister\x125\n" +
 	"\asession\x18\x01 \x01(\v2\x1b.fairlead.ledger.v1.SessionR\asession\"+\n" +
 	"\x05Grant\x12\"\n" +
-	"\fincarnations\x18\x01 \x03(\tR\fincarnations\"\x9b\x01\n" +
+	"\fincarnations\x18\x01 \x03(\tR\fincarnations\"\xb1\x01\n" +
 	"\x06Expire\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\tR\vincarnation\x12\x18\n" +
 	"\agranted\x18\x02 \x01(\x04R\agranted\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12=\n" +
 	"\n" +
 	"placements\x18\x04 \x03(\v2\x1d.fairlead.ledger.v1.PlacementR\n" +
-	"placements\"o\n" +
+	"placements\x12\x14\n" +
+	"\x05proof\x18\x05 \x01(\fR\x05proof\"\x85\x01\n" +
 	"\tPlacement\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12 \n" +
 	"\vincarnation\x18\x03 \x01(\tR\vincarnation\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"[\n" +
-	"\x06Assign\x12;\n" +
-	"\tplacement\x18\x01 \x01(\v2\x1d.fairlead.ledger.v1.PlacementR\tplacement\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"B\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\"G\n" +
+	"\x06Assign\x12=\n" +
+	"\n" +
+	"placements\x18\x01 \x03(\v2\x1d.fairlead.ledger.v1.PlacementR\n" +
+	"placements\"\x82\x01\n" +
 	"\x04Move\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\tR\x02to\x12\x14\n" +
-	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"\xa2\x01\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05cause\x18\x05 \x01(\tR\x05cause\x12\x10\n" +
+	"\x03pin\x18\x06 \x01(\bR\x03pin\"\xe0\x01\n" +
 	"\aRelease\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x121\n" +
-	"\x04next\x18\x05 \x01(\v2\x1d.fairlead.ledger.v1.PlacementR\x04next\")\n" +
+	"\x04next\x18\x05 \x01(\v2\x1d.fairlead.ledger.v1.PlacementR\x04next\x12\x14\n" +
+	"\x05cause\x18\x06 \x01(\tR\x05cause\x12&\n" +
+	"\x0ffailed_until_ms\x18\a \x01(\x03R\rfailedUntilMs\"\x8d\x01\n" +
+	"\aSetNode\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x127\n" +
+	"\x05order\x18\x02 \x01(\x0e2!.fairlead.ledger.v1.SetNode.OrderR\x05order\"5\n" +
+	"\x05Order\x12\n" +
+	"\n" +
+	"\x06RESUME\x10\x00\x12\t\n" +
+	"\x05DRAIN\x10\x01\x12\t\n" +
+	"\x05PAUSE\x10\x02\x12\n" +
+	"\n" +
+	"\x06REMOVE\x10\x03\"7\n" +
+	"\aSetHost\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x18\n" +
+	"\astopped\x18\x02 \x01(\bR\astopped\"N\n" +
+	"\bSetGroup\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x14\n" +
+	"\x05reset\x18\x02 \x01(\bR\x05reset\x12\x16\n" +
+	"\x06resume\x18\x03 \x01(\bR\x06resume\"&\n" +
+	"\x05Found\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\"#\n" +
+	"\aUpgrade\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\")\n" +
 	"\x05Leave\x12 \n" +
-	"\vincarnation\x18\x01 \x01(\tR\vincarnation\"~\n" +
+	"\vincarnation\x18\x01 \x01(\tR\vincarnation\"\x85\x02\n" +
 	"\x06Deploy\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\fR\x06source\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
 	"\x06parsed\x18\x03 \x01(\fR\x06parsed\x12\x16\n" +
 	"\x06groups\x18\x04 \x03(\tR\x06groups\x12\x18\n" +
-	"\aversion\x18\x05 \x01(\x04R\aversion\"\x93\x01\n" +
+	"\aversion\x18\x05 \x01(\x04R\aversion\x12G\n" +
+	"\tlocations\x18\x06 \x03(\v2).fairlead.ledger.v1.Deploy.LocationsEntryR\tlocations\x1a<\n" +
+	"\x0eLocationsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"o\n" +
+	"\x05Yield\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\x04R\aversion\"\x93\x01\n" +
 	"\tFateBatch\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12\x14\n" +
@@ -1916,13 +3010,23 @@ const file_runtime_ledger_ledgerpb_ledger_proto_rawDesc = "" +
 	"\aSuspend\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\"\t\n" +
 	"\aSettled\"\b\n" +
-	"\x06Forget\"\xb7\x04\n" +
+	"\x06Forget\"\xfd\b\n" +
 	"\x05State\x12C\n" +
 	"\bsessions\x18\x01 \x03(\v2'.fairlead.ledger.v1.State.SessionsEntryR\bsessions\x12=\n" +
 	"\x06groups\x18\x02 \x03(\v2%.fairlead.ledger.v1.State.GroupsEntryR\x06groups\x12F\n" +
 	"\tlocations\x18\x03 \x03(\v2(.fairlead.ledger.v1.State.LocationsEntryR\tlocations\x12@\n" +
 	"\vdeployments\x18\x04 \x03(\v2\x1e.fairlead.ledger.v1.DeploymentR\vdeployments\x12\x14\n" +
-	"\x05index\x18\x05 \x01(\x04R\x05index\x1aX\n" +
+	"\x05index\x18\x05 \x01(\x04R\x05index\x12:\n" +
+	"\x05nodes\x18\x06 \x03(\v2$.fairlead.ledger.v1.State.NodesEntryR\x05nodes\x12:\n" +
+	"\x05hosts\x18\a \x03(\v2$.fairlead.ledger.v1.State.HostsEntryR\x05hosts\x121\n" +
+	"\x06events\x18\b \x03(\v2\x19.fairlead.ledger.v1.EventR\x06events\x12:\n" +
+	"\vitem_events\x18\v \x03(\v2\x19.fairlead.ledger.v1.EventR\n" +
+	"itemEvents\x12@\n" +
+	"\aholders\x18\f \x03(\v2&.fairlead.ledger.v1.State.HoldersEntryR\aholders\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\t \x01(\tR\tclusterId\x12\x18\n" +
+	"\aversion\x18\n" +
+	" \x01(\rR\aversion\x1aX\n" +
 	"\rSessionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x121\n" +
 	"\x05value\x18\x02 \x01(\v2\x1b.fairlead.ledger.v1.SessionR\x05value:\x028\x01\x1aT\n" +
@@ -1931,7 +3035,39 @@ const file_runtime_ledger_ledgerpb_ledger_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x19.fairlead.ledger.v1.GroupR\x05value:\x028\x01\x1aZ\n" +
 	"\x0eLocationsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x122\n" +
-	"\x05value\x18\x02 \x01(\v2\x1c.fairlead.ledger.v1.LocationR\x05value:\x028\x01\"\xe3\x02\n" +
+	"\x05value\x18\x02 \x01(\v2\x1c.fairlead.ledger.v1.LocationR\x05value:\x028\x01\x1aR\n" +
+	"\n" +
+	"NodesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12.\n" +
+	"\x05value\x18\x02 \x01(\v2\x18.fairlead.ledger.v1.NodeR\x05value:\x028\x01\x1aR\n" +
+	"\n" +
+	"HostsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12.\n" +
+	"\x05value\x18\x02 \x01(\v2\x18.fairlead.ledger.v1.HostR\x05value:\x028\x01\x1a:\n" +
+	"\fHoldersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x83\x01\n" +
+	"\x04Node\x127\n" +
+	"\x05order\x18\x01 \x01(\x0e2!.fairlead.ledger.v1.SetNode.OrderR\x05order\x12\x1e\n" +
+	"\vorder_at_ms\x18\x02 \x01(\x03R\torderAtMs\x12\"\n" +
+	"\rexpired_at_ms\x18\x03 \x03(\x03R\vexpiredAtMs\"5\n" +
+	"\x04Host\x12\x18\n" +
+	"\astopped\x18\x01 \x01(\bR\astopped\x12\x13\n" +
+	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\"\xff\x01\n" +
+	"\x05Event\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x13\n" +
+	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04node\x18\x04 \x01(\tR\x04node\x12\x14\n" +
+	"\x05group\x18\x05 \x01(\tR\x05group\x12\x12\n" +
+	"\x04from\x18\x06 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\a \x01(\tR\x02to\x12\x14\n" +
+	"\x05epoch\x18\b \x01(\x04R\x05epoch\x12\x14\n" +
+	"\x05cause\x18\t \x01(\tR\x05cause\x12\x15\n" +
+	"\x06gap_ms\x18\n" +
+	" \x01(\x03R\x05gapMs\x12\x12\n" +
+	"\x04text\x18\v \x01(\tR\x04text\x12\x12\n" +
+	"\x04host\x18\f \x01(\tR\x04host\"\xd3\x03\n" +
 	"\aSession\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\tR\vincarnation\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x12\n" +
@@ -1946,11 +3082,15 @@ const file_runtime_ledger_ledgerpb_ledger_proto_rawDesc = "" +
 	"\x0eexpired_reason\x18\t \x01(\tR\rexpiredReason\x12(\n" +
 	"\x10registered_at_ms\x18\n" +
 	" \x01(\x03R\x0eregisteredAtMs\x12\x12\n" +
-	"\x04left\x18\v \x01(\bR\x04left\"S\n" +
+	"\x04left\x18\v \x01(\bR\x04left\x12\x1c\n" +
+	"\tcertifier\x18\f \x01(\fR\tcertifier\x12\x12\n" +
+	"\x04lock\x18\r \x01(\tR\x04lock\x12\x18\n" +
+	"\amachine\x18\x0e \x01(\rR\amachine\x12\"\n" +
+	"\rgranted_at_ms\x18\x0f \x01(\x03R\vgrantedAtMs\"S\n" +
 	"\vAdapterInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x16\n" +
-	"\x06sha256\x18\x03 \x01(\tR\x06sha256\"\xb4\x01\n" +
+	"\x06sha256\x18\x03 \x01(\tR\x06sha256\"\x93\x04\n" +
 	"\x05Group\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05owner\x18\x02 \x01(\tR\x05owner\x12 \n" +
@@ -1958,7 +3098,25 @@ const file_runtime_ledger_ledgerpb_ledger_proto_rawDesc = "" +
 	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x1b\n" +
 	"\tmoving_to\x18\x06 \x01(\tR\bmovingTo\x12\x14\n" +
-	"\x05since\x18\a \x01(\x04R\x05since\"\x97\x01\n" +
+	"\x05since\x18\a \x01(\x04R\x05since\x12#\n" +
+	"\rmoving_reason\x18\b \x01(\tR\fmovingReason\x12!\n" +
+	"\fmoving_cause\x18\t \x01(\tR\vmovingCause\x12\x1d\n" +
+	"\n" +
+	"moving_pin\x18\n" +
+	" \x01(\bR\tmovingPin\x12\x16\n" +
+	"\x06pinned\x18\v \x01(\tR\x06pinned\x127\n" +
+	"\bfailures\x18\f \x03(\v2\x1b.fairlead.ledger.v1.FailureR\bfailures\x12&\n" +
+	"\x0ffailed_until_ms\x18\r \x01(\x03R\rfailedUntilMs\x12$\n" +
+	"\x0eowned_until_ms\x18\x0e \x01(\x03R\fownedUntilMs\x12\x1d\n" +
+	"\n" +
+	"last_owner\x18\x0f \x01(\tR\tlastOwner\x12\x19\n" +
+	"\bsince_ms\x18\x10 \x01(\x03R\asinceMs\x12\x1d\n" +
+	"\n" +
+	"last_cause\x18\x11 \x01(\tR\tlastCause\"J\n" +
+	"\aFailure\x12\x13\n" +
+	"\x05at_ms\x18\x01 \x01(\x03R\x04atMs\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xa2\x02\n" +
 	"\n" +
 	"Deployment\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x12\n" +
@@ -1966,7 +3124,11 @@ const file_runtime_ledger_ledgerpb_ledger_proto_rawDesc = "" +
 	"\x06source\x18\x03 \x01(\fR\x06source\x12\x16\n" +
 	"\x06parsed\x18\x04 \x01(\fR\x06parsed\x12\x13\n" +
 	"\x05at_ms\x18\x05 \x01(\x03R\x04atMs\x12\x16\n" +
-	"\x06groups\x18\x06 \x03(\tR\x06groups\"\x9d\x01\n" +
+	"\x06groups\x18\x06 \x03(\tR\x06groups\x12K\n" +
+	"\tlocations\x18\a \x03(\v2-.fairlead.ledger.v1.Deployment.LocationsEntryR\tlocations\x1a<\n" +
+	"\x0eLocationsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9d\x01\n" +
 	"\bLocation\x12=\n" +
 	"\x05fates\x18\x01 \x03(\v2'.fairlead.ledger.v1.Location.FatesEntryR\x05fates\x1aR\n" +
 	"\n" +
@@ -2001,75 +3163,109 @@ func file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP() []byte {
 	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescData
 }
 
-var file_runtime_ledger_ledgerpb_ledger_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_runtime_ledger_ledgerpb_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_runtime_ledger_ledgerpb_ledger_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_runtime_ledger_ledgerpb_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_runtime_ledger_ledgerpb_ledger_proto_goTypes = []any{
-	(Fate_State)(0),     // 0: fairlead.ledger.v1.Fate.State
-	(*Command)(nil),     // 1: fairlead.ledger.v1.Command
-	(*Register)(nil),    // 2: fairlead.ledger.v1.Register
-	(*Grant)(nil),       // 3: fairlead.ledger.v1.Grant
-	(*Expire)(nil),      // 4: fairlead.ledger.v1.Expire
-	(*Placement)(nil),   // 5: fairlead.ledger.v1.Placement
-	(*Assign)(nil),      // 6: fairlead.ledger.v1.Assign
-	(*Move)(nil),        // 7: fairlead.ledger.v1.Move
-	(*Release)(nil),     // 8: fairlead.ledger.v1.Release
-	(*Leave)(nil),       // 9: fairlead.ledger.v1.Leave
-	(*Deploy)(nil),      // 10: fairlead.ledger.v1.Deploy
-	(*FateBatch)(nil),   // 11: fairlead.ledger.v1.FateBatch
-	(*FateChange)(nil),  // 12: fairlead.ledger.v1.FateChange
-	(*Intend)(nil),      // 13: fairlead.ledger.v1.Intend
-	(*Delivered)(nil),   // 14: fairlead.ledger.v1.Delivered
-	(*Suspend)(nil),     // 15: fairlead.ledger.v1.Suspend
-	(*Settled)(nil),     // 16: fairlead.ledger.v1.Settled
-	(*Forget)(nil),      // 17: fairlead.ledger.v1.Forget
-	(*State)(nil),       // 18: fairlead.ledger.v1.State
-	(*Session)(nil),     // 19: fairlead.ledger.v1.Session
-	(*AdapterInfo)(nil), // 20: fairlead.ledger.v1.AdapterInfo
-	(*Group)(nil),       // 21: fairlead.ledger.v1.Group
-	(*Deployment)(nil),  // 22: fairlead.ledger.v1.Deployment
-	(*Location)(nil),    // 23: fairlead.ledger.v1.Location
-	(*Fate)(nil),        // 24: fairlead.ledger.v1.Fate
-	nil,                 // 25: fairlead.ledger.v1.State.SessionsEntry
-	nil,                 // 26: fairlead.ledger.v1.State.GroupsEntry
-	nil,                 // 27: fairlead.ledger.v1.State.LocationsEntry
-	nil,                 // 28: fairlead.ledger.v1.Location.FatesEntry
+	(SetNode_Order)(0),  // 0: fairlead.ledger.v1.SetNode.Order
+	(Fate_State)(0),     // 1: fairlead.ledger.v1.Fate.State
+	(*Command)(nil),     // 2: fairlead.ledger.v1.Command
+	(*Register)(nil),    // 3: fairlead.ledger.v1.Register
+	(*Grant)(nil),       // 4: fairlead.ledger.v1.Grant
+	(*Expire)(nil),      // 5: fairlead.ledger.v1.Expire
+	(*Placement)(nil),   // 6: fairlead.ledger.v1.Placement
+	(*Assign)(nil),      // 7: fairlead.ledger.v1.Assign
+	(*Move)(nil),        // 8: fairlead.ledger.v1.Move
+	(*Release)(nil),     // 9: fairlead.ledger.v1.Release
+	(*SetNode)(nil),     // 10: fairlead.ledger.v1.SetNode
+	(*SetHost)(nil),     // 11: fairlead.ledger.v1.SetHost
+	(*SetGroup)(nil),    // 12: fairlead.ledger.v1.SetGroup
+	(*Found)(nil),       // 13: fairlead.ledger.v1.Found
+	(*Upgrade)(nil),     // 14: fairlead.ledger.v1.Upgrade
+	(*Leave)(nil),       // 15: fairlead.ledger.v1.Leave
+	(*Deploy)(nil),      // 16: fairlead.ledger.v1.Deploy
+	(*Yield)(nil),       // 17: fairlead.ledger.v1.Yield
+	(*FateBatch)(nil),   // 18: fairlead.ledger.v1.FateBatch
+	(*FateChange)(nil),  // 19: fairlead.ledger.v1.FateChange
+	(*Intend)(nil),      // 20: fairlead.ledger.v1.Intend
+	(*Delivered)(nil),   // 21: fairlead.ledger.v1.Delivered
+	(*Suspend)(nil),     // 22: fairlead.ledger.v1.Suspend
+	(*Settled)(nil),     // 23: fairlead.ledger.v1.Settled
+	(*Forget)(nil),      // 24: fairlead.ledger.v1.Forget
+	(*State)(nil),       // 25: fairlead.ledger.v1.State
+	(*Node)(nil),        // 26: fairlead.ledger.v1.Node
+	(*Host)(nil),        // 27: fairlead.ledger.v1.Host
+	(*Event)(nil),       // 28: fairlead.ledger.v1.Event
+	(*Session)(nil),     // 29: fairlead.ledger.v1.Session
+	(*AdapterInfo)(nil), // 30: fairlead.ledger.v1.AdapterInfo
+	(*Group)(nil),       // 31: fairlead.ledger.v1.Group
+	(*Failure)(nil),     // 32: fairlead.ledger.v1.Failure
+	(*Deployment)(nil),  // 33: fairlead.ledger.v1.Deployment
+	(*Location)(nil),    // 34: fairlead.ledger.v1.Location
+	(*Fate)(nil),        // 35: fairlead.ledger.v1.Fate
+	nil,                 // 36: fairlead.ledger.v1.Deploy.LocationsEntry
+	nil,                 // 37: fairlead.ledger.v1.State.SessionsEntry
+	nil,                 // 38: fairlead.ledger.v1.State.GroupsEntry
+	nil,                 // 39: fairlead.ledger.v1.State.LocationsEntry
+	nil,                 // 40: fairlead.ledger.v1.State.NodesEntry
+	nil,                 // 41: fairlead.ledger.v1.State.HostsEntry
+	nil,                 // 42: fairlead.ledger.v1.State.HoldersEntry
+	nil,                 // 43: fairlead.ledger.v1.Deployment.LocationsEntry
+	nil,                 // 44: fairlead.ledger.v1.Location.FatesEntry
 }
 var file_runtime_ledger_ledgerpb_ledger_proto_depIdxs = []int32{
-	2,  // 0: fairlead.ledger.v1.Command.register:type_name -> fairlead.ledger.v1.Register
-	3,  // 1: fairlead.ledger.v1.Command.grant:type_name -> fairlead.ledger.v1.Grant
-	4,  // 2: fairlead.ledger.v1.Command.expire:type_name -> fairlead.ledger.v1.Expire
-	6,  // 3: fairlead.ledger.v1.Command.assign:type_name -> fairlead.ledger.v1.Assign
-	7,  // 4: fairlead.ledger.v1.Command.move:type_name -> fairlead.ledger.v1.Move
-	8,  // 5: fairlead.ledger.v1.Command.release:type_name -> fairlead.ledger.v1.Release
-	10, // 6: fairlead.ledger.v1.Command.deploy:type_name -> fairlead.ledger.v1.Deploy
-	11, // 7: fairlead.ledger.v1.Command.fates:type_name -> fairlead.ledger.v1.FateBatch
-	9,  // 8: fairlead.ledger.v1.Command.leave:type_name -> fairlead.ledger.v1.Leave
-	19, // 9: fairlead.ledger.v1.Register.session:type_name -> fairlead.ledger.v1.Session
-	5,  // 10: fairlead.ledger.v1.Expire.placements:type_name -> fairlead.ledger.v1.Placement
-	5,  // 11: fairlead.ledger.v1.Assign.placement:type_name -> fairlead.ledger.v1.Placement
-	5,  // 12: fairlead.ledger.v1.Release.next:type_name -> fairlead.ledger.v1.Placement
-	12, // 13: fairlead.ledger.v1.FateBatch.changes:type_name -> fairlead.ledger.v1.FateChange
-	13, // 14: fairlead.ledger.v1.FateChange.intend:type_name -> fairlead.ledger.v1.Intend
-	14, // 15: fairlead.ledger.v1.FateChange.delivered:type_name -> fairlead.ledger.v1.Delivered
-	15, // 16: fairlead.ledger.v1.FateChange.suspend:type_name -> fairlead.ledger.v1.Suspend
-	16, // 17: fairlead.ledger.v1.FateChange.settled:type_name -> fairlead.ledger.v1.Settled
-	17, // 18: fairlead.ledger.v1.FateChange.forget:type_name -> fairlead.ledger.v1.Forget
-	25, // 19: fairlead.ledger.v1.State.sessions:type_name -> fairlead.ledger.v1.State.SessionsEntry
-	26, // 20: fairlead.ledger.v1.State.groups:type_name -> fairlead.ledger.v1.State.GroupsEntry
-	27, // 21: fairlead.ledger.v1.State.locations:type_name -> fairlead.ledger.v1.State.LocationsEntry
-	22, // 22: fairlead.ledger.v1.State.deployments:type_name -> fairlead.ledger.v1.Deployment
-	20, // 23: fairlead.ledger.v1.Session.adapters:type_name -> fairlead.ledger.v1.AdapterInfo
-	28, // 24: fairlead.ledger.v1.Location.fates:type_name -> fairlead.ledger.v1.Location.FatesEntry
-	0,  // 25: fairlead.ledger.v1.Fate.state:type_name -> fairlead.ledger.v1.Fate.State
-	19, // 26: fairlead.ledger.v1.State.SessionsEntry.value:type_name -> fairlead.ledger.v1.Session
-	21, // 27: fairlead.ledger.v1.State.GroupsEntry.value:type_name -> fairlead.ledger.v1.Group
-	23, // 28: fairlead.ledger.v1.State.LocationsEntry.value:type_name -> fairlead.ledger.v1.Location
-	24, // 29: fairlead.ledger.v1.Location.FatesEntry.value:type_name -> fairlead.ledger.v1.Fate
-	30, // [30:30] is the sub-list for method output_type
-	30, // [30:30] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	3,  // 0: fairlead.ledger.v1.Command.register:type_name -> fairlead.ledger.v1.Register
+	4,  // 1: fairlead.ledger.v1.Command.grant:type_name -> fairlead.ledger.v1.Grant
+	5,  // 2: fairlead.ledger.v1.Command.expire:type_name -> fairlead.ledger.v1.Expire
+	7,  // 3: fairlead.ledger.v1.Command.assign:type_name -> fairlead.ledger.v1.Assign
+	8,  // 4: fairlead.ledger.v1.Command.move:type_name -> fairlead.ledger.v1.Move
+	9,  // 5: fairlead.ledger.v1.Command.release:type_name -> fairlead.ledger.v1.Release
+	16, // 6: fairlead.ledger.v1.Command.deploy:type_name -> fairlead.ledger.v1.Deploy
+	18, // 7: fairlead.ledger.v1.Command.fates:type_name -> fairlead.ledger.v1.FateBatch
+	15, // 8: fairlead.ledger.v1.Command.leave:type_name -> fairlead.ledger.v1.Leave
+	10, // 9: fairlead.ledger.v1.Command.set_node:type_name -> fairlead.ledger.v1.SetNode
+	11, // 10: fairlead.ledger.v1.Command.set_host:type_name -> fairlead.ledger.v1.SetHost
+	12, // 11: fairlead.ledger.v1.Command.set_group:type_name -> fairlead.ledger.v1.SetGroup
+	13, // 12: fairlead.ledger.v1.Command.found:type_name -> fairlead.ledger.v1.Found
+	14, // 13: fairlead.ledger.v1.Command.upgrade:type_name -> fairlead.ledger.v1.Upgrade
+	17, // 14: fairlead.ledger.v1.Command.yield:type_name -> fairlead.ledger.v1.Yield
+	29, // 15: fairlead.ledger.v1.Register.session:type_name -> fairlead.ledger.v1.Session
+	6,  // 16: fairlead.ledger.v1.Expire.placements:type_name -> fairlead.ledger.v1.Placement
+	6,  // 17: fairlead.ledger.v1.Assign.placements:type_name -> fairlead.ledger.v1.Placement
+	6,  // 18: fairlead.ledger.v1.Release.next:type_name -> fairlead.ledger.v1.Placement
+	0,  // 19: fairlead.ledger.v1.SetNode.order:type_name -> fairlead.ledger.v1.SetNode.Order
+	36, // 20: fairlead.ledger.v1.Deploy.locations:type_name -> fairlead.ledger.v1.Deploy.LocationsEntry
+	19, // 21: fairlead.ledger.v1.FateBatch.changes:type_name -> fairlead.ledger.v1.FateChange
+	20, // 22: fairlead.ledger.v1.FateChange.intend:type_name -> fairlead.ledger.v1.Intend
+	21, // 23: fairlead.ledger.v1.FateChange.delivered:type_name -> fairlead.ledger.v1.Delivered
+	22, // 24: fairlead.ledger.v1.FateChange.suspend:type_name -> fairlead.ledger.v1.Suspend
+	23, // 25: fairlead.ledger.v1.FateChange.settled:type_name -> fairlead.ledger.v1.Settled
+	24, // 26: fairlead.ledger.v1.FateChange.forget:type_name -> fairlead.ledger.v1.Forget
+	37, // 27: fairlead.ledger.v1.State.sessions:type_name -> fairlead.ledger.v1.State.SessionsEntry
+	38, // 28: fairlead.ledger.v1.State.groups:type_name -> fairlead.ledger.v1.State.GroupsEntry
+	39, // 29: fairlead.ledger.v1.State.locations:type_name -> fairlead.ledger.v1.State.LocationsEntry
+	33, // 30: fairlead.ledger.v1.State.deployments:type_name -> fairlead.ledger.v1.Deployment
+	40, // 31: fairlead.ledger.v1.State.nodes:type_name -> fairlead.ledger.v1.State.NodesEntry
+	41, // 32: fairlead.ledger.v1.State.hosts:type_name -> fairlead.ledger.v1.State.HostsEntry
+	28, // 33: fairlead.ledger.v1.State.events:type_name -> fairlead.ledger.v1.Event
+	28, // 34: fairlead.ledger.v1.State.item_events:type_name -> fairlead.ledger.v1.Event
+	42, // 35: fairlead.ledger.v1.State.holders:type_name -> fairlead.ledger.v1.State.HoldersEntry
+	0,  // 36: fairlead.ledger.v1.Node.order:type_name -> fairlead.ledger.v1.SetNode.Order
+	30, // 37: fairlead.ledger.v1.Session.adapters:type_name -> fairlead.ledger.v1.AdapterInfo
+	32, // 38: fairlead.ledger.v1.Group.failures:type_name -> fairlead.ledger.v1.Failure
+	43, // 39: fairlead.ledger.v1.Deployment.locations:type_name -> fairlead.ledger.v1.Deployment.LocationsEntry
+	44, // 40: fairlead.ledger.v1.Location.fates:type_name -> fairlead.ledger.v1.Location.FatesEntry
+	1,  // 41: fairlead.ledger.v1.Fate.state:type_name -> fairlead.ledger.v1.Fate.State
+	29, // 42: fairlead.ledger.v1.State.SessionsEntry.value:type_name -> fairlead.ledger.v1.Session
+	31, // 43: fairlead.ledger.v1.State.GroupsEntry.value:type_name -> fairlead.ledger.v1.Group
+	34, // 44: fairlead.ledger.v1.State.LocationsEntry.value:type_name -> fairlead.ledger.v1.Location
+	26, // 45: fairlead.ledger.v1.State.NodesEntry.value:type_name -> fairlead.ledger.v1.Node
+	27, // 46: fairlead.ledger.v1.State.HostsEntry.value:type_name -> fairlead.ledger.v1.Host
+	35, // 47: fairlead.ledger.v1.Location.FatesEntry.value:type_name -> fairlead.ledger.v1.Fate
+	48, // [48:48] is the sub-list for method output_type
+	48, // [48:48] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_runtime_ledger_ledgerpb_ledger_proto_init() }
@@ -2087,8 +3283,14 @@ func file_runtime_ledger_ledgerpb_ledger_proto_init() {
 		(*Command_Deploy)(nil),
 		(*Command_Fates)(nil),
 		(*Command_Leave)(nil),
+		(*Command_SetNode)(nil),
+		(*Command_SetHost)(nil),
+		(*Command_SetGroup)(nil),
+		(*Command_Found)(nil),
+		(*Command_Upgrade)(nil),
+		(*Command_Yield)(nil),
 	}
-	file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[11].OneofWrappers = []any{
+	file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[17].OneofWrappers = []any{
 		(*FateChange_Intend)(nil),
 		(*FateChange_Delivered)(nil),
 		(*FateChange_Suspend)(nil),
@@ -2100,8 +3302,8 @@ func file_runtime_ledger_ledgerpb_ledger_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_runtime_ledger_ledgerpb_ledger_proto_rawDesc), len(file_runtime_ledger_ledgerpb_ledger_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   28,
+			NumEnums:      2,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -35,6 +35,7 @@ const (
 	ProposeReply_NOT_LEADER ProposeReply_Refusal = 5
 	// It may or may not be committed.
 	ProposeReply_UNCLEAR ProposeReply_Refusal = 6
+	ProposeReply_TOO_OLD ProposeReply_Refusal = 7
 )
 
 // Enum value maps for ProposeReply_Refusal.
@@ -47,6 +48,7 @@ var (
 		4: "ILLEGAL",
 		5: "NOT_LEADER",
 		6: "UNCLEAR",
+		7: "TOO_OLD",
 	}
 	ProposeReply_Refusal_value = map[string]int32{
 		"NONE":       0,
@@ -56,6 +58,7 @@ var (
 		"ILLEGAL":    4,
 		"NOT_LEADER": 5,
 		"UNCLEAR":    6,
+		"TOO_OLD":    7,
 	}
 )
 
@@ -83,7 +86,208 @@ func (x ProposeReply_Refusal) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ProposeReply_Refusal.Descriptor instead.
 func (ProposeReply_Refusal) EnumDescriptor() ([]byte, []int) {
-	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{3, 0}
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{7, 0}
+}
+
+type DiedRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Proof         []byte                 `protobuf:"bytes,2,opt,name=proof,proto3" json:"proof,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiedRequest) Reset() {
+	*x = DiedRequest{}
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiedRequest) ProtoMessage() {}
+
+func (x *DiedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiedRequest.ProtoReflect.Descriptor instead.
+func (*DiedRequest) Descriptor() ([]byte, []int) {
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *DiedRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *DiedRequest) GetProof() []byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+func (x *DiedRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type DiedReply struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many incarnations it ended: 0 if all were over already.
+	Expired       int32 `protobuf:"varint,1,opt,name=expired,proto3" json:"expired,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiedReply) Reset() {
+	*x = DiedReply{}
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiedReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiedReply) ProtoMessage() {}
+
+func (x *DiedReply) ProtoReflect() protoreflect.Message {
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiedReply.ProtoReflect.Descriptor instead.
+func (*DiedReply) Descriptor() ([]byte, []int) {
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *DiedReply) GetExpired() int32 {
+	if x != nil {
+		return x.Expired
+	}
+	return 0
+}
+
+type ReachRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Endpoint      string                 `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReachRequest) Reset() {
+	*x = ReachRequest{}
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReachRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReachRequest) ProtoMessage() {}
+
+func (x *ReachRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReachRequest.ProtoReflect.Descriptor instead.
+func (*ReachRequest) Descriptor() ([]byte, []int) {
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ReachRequest) GetEndpoint() string {
+	if x != nil {
+		return x.Endpoint
+	}
+	return ""
+}
+
+type ReachReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Reachable     bool                   `protobuf:"varint,1,opt,name=reachable,proto3" json:"reachable,omitempty"`
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReachReply) Reset() {
+	*x = ReachReply{}
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReachReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReachReply) ProtoMessage() {}
+
+func (x *ReachReply) ProtoReflect() protoreflect.Message {
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReachReply.ProtoReflect.Descriptor instead.
+func (*ReachReply) Descriptor() ([]byte, []int) {
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ReachReply) GetReachable() bool {
+	if x != nil {
+		return x.Reachable
+	}
+	return false
+}
+
+func (x *ReachReply) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
 }
 
 type RenewRequest struct {
@@ -95,7 +299,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[0]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -107,7 +311,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[0]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -120,7 +324,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{0}
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *RenewRequest) GetIncarnation() string {
@@ -138,7 +342,7 @@ type RenewReply struct {
 
 func (x *RenewReply) Reset() {
 	*x = RenewReply{}
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[1]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -150,7 +354,7 @@ func (x *RenewReply) String() string {
 func (*RenewReply) ProtoMessage() {}
 
 func (x *RenewReply) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[1]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -163,7 +367,7 @@ func (x *RenewReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewReply.ProtoReflect.Descriptor instead.
 func (*RenewReply) Descriptor() ([]byte, []int) {
-	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{1}
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{5}
 }
 
 type ProposeRequest struct {
@@ -176,7 +380,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[2]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -188,7 +392,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[2]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -201,7 +405,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{2}
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ProposeRequest) GetCommand() []byte {
@@ -223,7 +427,7 @@ type ProposeReply struct {
 
 func (x *ProposeReply) Reset() {
 	*x = ProposeReply{}
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[3]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -235,7 +439,7 @@ func (x *ProposeReply) String() string {
 func (*ProposeReply) ProtoMessage() {}
 
 func (x *ProposeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[3]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -248,7 +452,7 @@ func (x *ProposeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeReply.ProtoReflect.Descriptor instead.
 func (*ProposeReply) Descriptor() ([]byte, []int) {
-	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{3}
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ProposeReply) GetIndex() uint64 {
@@ -285,7 +489,7 @@ type DeliverRequest struct {
 
 func (x *DeliverRequest) Reset() {
 	*x = DeliverRequest{}
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[4]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -297,7 +501,7 @@ func (x *DeliverRequest) String() string {
 func (*DeliverRequest) ProtoMessage() {}
 
 func (x *DeliverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[4]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -310,7 +514,7 @@ func (x *DeliverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliverRequest.ProtoReflect.Descriptor instead.
 func (*DeliverRequest) Descriptor() ([]byte, []int) {
-	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{4}
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DeliverRequest) GetKind() isDeliverRequest_Kind {
@@ -366,7 +570,7 @@ type DeliverReply struct {
 
 func (x *DeliverReply) Reset() {
 	*x = DeliverReply{}
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[5]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -378,7 +582,7 @@ func (x *DeliverReply) String() string {
 func (*DeliverReply) ProtoMessage() {}
 
 func (x *DeliverReply) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[5]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -391,7 +595,7 @@ func (x *DeliverReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliverReply.ProtoReflect.Descriptor instead.
 func (*DeliverReply) Descriptor() ([]byte, []int) {
-	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{5}
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DeliverReply) GetError() *proto.Error {
@@ -423,7 +627,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[6]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -435,7 +639,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[6]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -448,7 +652,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{6}
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{10}
 }
 
 type StatusReply struct {
@@ -460,7 +664,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[7]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -472,7 +676,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[7]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -485,7 +689,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{7}
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StatusReply) GetJson() []byte {
@@ -512,7 +716,7 @@ type DeliverRequest_Head struct {
 
 func (x *DeliverRequest_Head) Reset() {
 	*x = DeliverRequest_Head{}
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[8]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -524,7 +728,7 @@ func (x *DeliverRequest_Head) String() string {
 func (*DeliverRequest_Head) ProtoMessage() {}
 
 func (x *DeliverRequest_Head) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[8]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -537,7 +741,7 @@ func (x *DeliverRequest_Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliverRequest_Head.ProtoReflect.Descriptor instead.
 func (*DeliverRequest_Head) Descriptor() ([]byte, []int) {
-	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{4, 0}
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{8, 0}
 }
 
 func (x *DeliverRequest_Head) GetPort() string {
@@ -592,7 +796,7 @@ type DeliverRequest_Chunk struct {
 
 func (x *DeliverRequest_Chunk) Reset() {
 	*x = DeliverRequest_Chunk{}
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[9]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -604,7 +808,7 @@ func (x *DeliverRequest_Chunk) String() string {
 func (*DeliverRequest_Chunk) ProtoMessage() {}
 
 func (x *DeliverRequest_Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[9]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -617,7 +821,7 @@ func (x *DeliverRequest_Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliverRequest_Chunk.ProtoReflect.Descriptor instead.
 func (*DeliverRequest_Chunk) Descriptor() ([]byte, []int) {
-	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{4, 1}
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{8, 1}
 }
 
 func (x *DeliverRequest_Chunk) GetPart() int32 {
@@ -638,17 +842,29 @@ var File_runtime_transport_peerpb_peer_proto protoreflect.FileDescriptor
 
 const file_runtime_transport_peerpb_peer_proto_rawDesc = "" +
 	"\n" +
-	"#runtime/transport/peerpb/peer.proto\x12\x10fairlead.peer.v1\x1a\x17sdk/proto/adapter.proto\"0\n" +
+	"#runtime/transport/peerpb/peer.proto\x12\x10fairlead.peer.v1\x1a\x17sdk/proto/adapter.proto\"O\n" +
+	"\vDiedRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
+	"\x05proof\x18\x02 \x01(\fR\x05proof\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"%\n" +
+	"\tDiedReply\x12\x18\n" +
+	"\aexpired\x18\x01 \x01(\x05R\aexpired\"*\n" +
+	"\fReachRequest\x12\x1a\n" +
+	"\bendpoint\x18\x01 \x01(\tR\bendpoint\">\n" +
+	"\n" +
+	"ReachReply\x12\x1c\n" +
+	"\treachable\x18\x01 \x01(\bR\treachable\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"0\n" +
 	"\fRenewRequest\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\tR\vincarnation\"\f\n" +
 	"\n" +
 	"RenewReply\"*\n" +
 	"\x0eProposeRequest\x12\x18\n" +
-	"\acommand\x18\x01 \x01(\fR\acommand\"\xdd\x01\n" +
+	"\acommand\x18\x01 \x01(\fR\acommand\"\xea\x01\n" +
 	"\fProposeReply\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12@\n" +
 	"\arefusal\x18\x02 \x01(\x0e2&.fairlead.peer.v1.ProposeReply.RefusalR\arefusal\x12\x12\n" +
-	"\x04text\x18\x03 \x01(\tR\x04text\"a\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\"n\n" +
 	"\aRefusal\x12\b\n" +
 	"\x04NONE\x10\x00\x12\n" +
 	"\n" +
@@ -658,7 +874,8 @@ const file_runtime_transport_peerpb_peer_proto_rawDesc = "" +
 	"\aILLEGAL\x10\x04\x12\x0e\n" +
 	"\n" +
 	"NOT_LEADER\x10\x05\x12\v\n" +
-	"\aUNCLEAR\x10\x06\"\xff\x02\n" +
+	"\aUNCLEAR\x10\x06\x12\v\n" +
+	"\aTOO_OLD\x10\a\"\xff\x02\n" +
 	"\x0eDeliverRequest\x12;\n" +
 	"\x04head\x18\x01 \x01(\v2%.fairlead.peer.v1.DeliverRequest.HeadH\x00R\x04head\x12>\n" +
 	"\x05chunk\x18\x02 \x01(\v2&.fairlead.peer.v1.DeliverRequest.ChunkH\x00R\x05chunk\x1a\xb6\x01\n" +
@@ -679,12 +896,14 @@ const file_runtime_transport_peerpb_peer_proto_rawDesc = "" +
 	"\vinterrupted\x18\x03 \x01(\bR\vinterrupted\"\x0f\n" +
 	"\rStatusRequest\"!\n" +
 	"\vStatusReply\x12\x12\n" +
-	"\x04json\x18\x01 \x01(\fR\x04json2\xb3\x02\n" +
+	"\x04json\x18\x01 \x01(\fR\x04json2\xbe\x03\n" +
 	"\x04Peer\x12E\n" +
 	"\x05Renew\x12\x1e.fairlead.peer.v1.RenewRequest\x1a\x1c.fairlead.peer.v1.RenewReply\x12K\n" +
 	"\aPropose\x12 .fairlead.peer.v1.ProposeRequest\x1a\x1e.fairlead.peer.v1.ProposeReply\x12M\n" +
 	"\aDeliver\x12 .fairlead.peer.v1.DeliverRequest\x1a\x1e.fairlead.peer.v1.DeliverReply(\x01\x12H\n" +
-	"\x06Status\x12\x1f.fairlead.peer.v1.StatusRequest\x1a\x1d.fairlead.peer.v1.StatusReplyB:Z8github.com/fairlead-io/fairlead/runtime/transport/peerpbb\x06proto3"
+	"\x06Status\x12\x1f.fairlead.peer.v1.StatusRequest\x1a\x1d.fairlead.peer.v1.StatusReply\x12B\n" +
+	"\x04Died\x12\x1d.fairlead.peer.v1.DiedRequest\x1a\x1b.fairlead.peer.v1.DiedReply\x12E\n" +
+	"\x05Reach\x12\x1e.fairlead.peer.v1.ReachRequest\x1a\x1c.fairlead.peer.v1.ReachReplyB:Z8github.com/fairlead-io/fairlead/runtime/transport/peerpbb\x06proto3"
 
 var (
 	file_runtime_transport_peerpb_peer_proto_rawDescOnce sync.Once
@@ -699,40 +918,48 @@ func file_runtime_transport_peerpb_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_runtime_transport_peerpb_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_runtime_transport_peerpb_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_runtime_transport_peerpb_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_runtime_transport_peerpb_peer_proto_goTypes = []any{
 	(ProposeReply_Refusal)(0),    // 0: fairlead.peer.v1.ProposeReply.Refusal
-	(*RenewRequest)(nil),         // 1: fairlead.peer.v1.RenewRequest
-	(*RenewReply)(nil),           // 2: fairlead.peer.v1.RenewReply
-	(*ProposeRequest)(nil),       // 3: fairlead.peer.v1.ProposeRequest
-	(*ProposeReply)(nil),         // 4: fairlead.peer.v1.ProposeReply
-	(*DeliverRequest)(nil),       // 5: fairlead.peer.v1.DeliverRequest
-	(*DeliverReply)(nil),         // 6: fairlead.peer.v1.DeliverReply
-	(*StatusRequest)(nil),        // 7: fairlead.peer.v1.StatusRequest
-	(*StatusReply)(nil),          // 8: fairlead.peer.v1.StatusReply
-	(*DeliverRequest_Head)(nil),  // 9: fairlead.peer.v1.DeliverRequest.Head
-	(*DeliverRequest_Chunk)(nil), // 10: fairlead.peer.v1.DeliverRequest.Chunk
-	(*proto.Error)(nil),          // 11: fairlead.adapter.v1.Error
-	(proto.Arrival)(0),           // 12: fairlead.adapter.v1.Arrival
-	(*proto.Message)(nil),        // 13: fairlead.adapter.v1.Message
+	(*DiedRequest)(nil),          // 1: fairlead.peer.v1.DiedRequest
+	(*DiedReply)(nil),            // 2: fairlead.peer.v1.DiedReply
+	(*ReachRequest)(nil),         // 3: fairlead.peer.v1.ReachRequest
+	(*ReachReply)(nil),           // 4: fairlead.peer.v1.ReachReply
+	(*RenewRequest)(nil),         // 5: fairlead.peer.v1.RenewRequest
+	(*RenewReply)(nil),           // 6: fairlead.peer.v1.RenewReply
+	(*ProposeRequest)(nil),       // 7: fairlead.peer.v1.ProposeRequest
+	(*ProposeReply)(nil),         // 8: fairlead.peer.v1.ProposeReply
+	(*DeliverRequest)(nil),       // 9: fairlead.peer.v1.DeliverRequest
+	(*DeliverReply)(nil),         // 10: fairlead.peer.v1.DeliverReply
+	(*StatusRequest)(nil),        // 11: fairlead.peer.v1.StatusRequest
+	(*StatusReply)(nil),          // 12: fairlead.peer.v1.StatusReply
+	(*DeliverRequest_Head)(nil),  // 13: fairlead.peer.v1.DeliverRequest.Head
+	(*DeliverRequest_Chunk)(nil), // 14: fairlead.peer.v1.DeliverRequest.Chunk
+	(*proto.Error)(nil),          // 15: fairlead.adapter.v1.Error
+	(proto.Arrival)(0),           // 16: fairlead.adapter.v1.Arrival
+	(*proto.Message)(nil),        // 17: fairlead.adapter.v1.Message
 }
 var file_runtime_transport_peerpb_peer_proto_depIdxs = []int32{
 	0,  // 0: fairlead.peer.v1.ProposeReply.refusal:type_name -> fairlead.peer.v1.ProposeReply.Refusal
-	9,  // 1: fairlead.peer.v1.DeliverRequest.head:type_name -> fairlead.peer.v1.DeliverRequest.Head
-	10, // 2: fairlead.peer.v1.DeliverRequest.chunk:type_name -> fairlead.peer.v1.DeliverRequest.Chunk
-	11, // 3: fairlead.peer.v1.DeliverReply.error:type_name -> fairlead.adapter.v1.Error
-	12, // 4: fairlead.peer.v1.DeliverReply.arrival:type_name -> fairlead.adapter.v1.Arrival
-	13, // 5: fairlead.peer.v1.DeliverRequest.Head.message:type_name -> fairlead.adapter.v1.Message
-	1,  // 6: fairlead.peer.v1.Peer.Renew:input_type -> fairlead.peer.v1.RenewRequest
-	3,  // 7: fairlead.peer.v1.Peer.Propose:input_type -> fairlead.peer.v1.ProposeRequest
-	5,  // 8: fairlead.peer.v1.Peer.Deliver:input_type -> fairlead.peer.v1.DeliverRequest
-	7,  // 9: fairlead.peer.v1.Peer.Status:input_type -> fairlead.peer.v1.StatusRequest
-	2,  // 10: fairlead.peer.v1.Peer.Renew:output_type -> fairlead.peer.v1.RenewReply
-	4,  // 11: fairlead.peer.v1.Peer.Propose:output_type -> fairlead.peer.v1.ProposeReply
-	6,  // 12: fairlead.peer.v1.Peer.Deliver:output_type -> fairlead.peer.v1.DeliverReply
-	8,  // 13: fairlead.peer.v1.Peer.Status:output_type -> fairlead.peer.v1.StatusReply
-	10, // [10:14] is the sub-list for method output_type
-	6,  // [6:10] is the sub-list for method input_type
+	13, // 1: fairlead.peer.v1.DeliverRequest.head:type_name -> fairlead.peer.v1.DeliverRequest.Head
+	14, // 2: fairlead.peer.v1.DeliverRequest.chunk:type_name -> fairlead.peer.v1.DeliverRequest.Chunk
+	15, // 3: fairlead.peer.v1.DeliverReply.error:type_name -> fairlead.adapter.v1.Error
+	16, // 4: fairlead.peer.v1.DeliverReply.arrival:type_name -> fairlead.adapter.v1.Arrival
+	17, // 5: fairlead.peer.v1.DeliverRequest.Head.message:type_name -> fairlead.adapter.v1.Message
+	5,  // 6: fairlead.peer.v1.Peer.Renew:input_type -> fairlead.peer.v1.RenewRequest
+	7,  // 7: fairlead.peer.v1.Peer.Propose:input_type -> fairlead.peer.v1.ProposeRequest
+	9,  // 8: fairlead.peer.v1.Peer.Deliver:input_type -> fairlead.peer.v1.DeliverRequest
+	11, // 9: fairlead.peer.v1.Peer.Status:input_type -> fairlead.peer.v1.StatusRequest
+	1,  // 10: fairlead.peer.v1.Peer.Died:input_type -> fairlead.peer.v1.DiedRequest
+	3,  // 11: fairlead.peer.v1.Peer.Reach:input_type -> fairlead.peer.v1.ReachRequest
+	6,  // 12: fairlead.peer.v1.Peer.Renew:output_type -> fairlead.peer.v1.RenewReply
+	8,  // 13: fairlead.peer.v1.Peer.Propose:output_type -> fairlead.peer.v1.ProposeReply
+	10, // 14: fairlead.peer.v1.Peer.Deliver:output_type -> fairlead.peer.v1.DeliverReply
+	12, // 15: fairlead.peer.v1.Peer.Status:output_type -> fairlead.peer.v1.StatusReply
+	2,  // 16: fairlead.peer.v1.Peer.Died:output_type -> fairlead.peer.v1.DiedReply
+	4,  // 17: fairlead.peer.v1.Peer.Reach:output_type -> fairlead.peer.v1.ReachReply
+	12, // [12:18] is the sub-list for method output_type
+	6,  // [6:12] is the sub-list for method input_type
 	6,  // [6:6] is the sub-list for extension type_name
 	6,  // [6:6] is the sub-list for extension extendee
 	0,  // [0:6] is the sub-list for field type_name
@@ -743,7 +970,7 @@ func file_runtime_transport_peerpb_peer_proto_init() {
 	if File_runtime_transport_peerpb_peer_proto != nil {
 		return
 	}
-	file_runtime_transport_peerpb_peer_proto_msgTypes[4].OneofWrappers = []any{
+	file_runtime_transport_peerpb_peer_proto_msgTypes[8].OneofWrappers = []any{
 		(*DeliverRequest_Head_)(nil),
 		(*DeliverRequest_Chunk_)(nil),
 	}
@@ -753,7 +980,7 @@ func file_runtime_transport_peerpb_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_runtime_transport_peerpb_peer_proto_rawDesc), len(file_runtime_transport_peerpb_peer_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   10,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -25,6 +25,8 @@ const (
 	Peer_Propose_FullMethodName = "/fairlead.peer.v1.Peer/Propose"
 	Peer_Deliver_FullMethodName = "/fairlead.peer.v1.Peer/Deliver"
 	Peer_Status_FullMethodName  = "/fairlead.peer.v1.Peer/Status"
+	Peer_Died_FullMethodName    = "/fairlead.peer.v1.Peer/Died"
+	Peer_Reach_FullMethodName   = "/fairlead.peer.v1.Peer/Reach"
 )
 
 // PeerClient is the client API for Peer service.
@@ -40,6 +42,13 @@ type PeerClient interface {
 	Deliver(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[DeliverRequest, DeliverReply], error)
 	// Status is what this node alone knows: how its locations and ports fare.
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusReply, error)
+	// Died takes the word of a node's guardian that its runtime and all its
+	// descendants are dead, passes it on to the leader, and answers when the
+	// incarnation's end is committed. The proof is what the ledger checks.
+	Died(ctx context.Context, in *DiedRequest, opts ...grpc.CallOption) (*DiedReply, error)
+	// Reach asks whether this node can connect to the source or destination of an
+	// endpoint.
+	Reach(ctx context.Context, in *ReachRequest, opts ...grpc.CallOption) (*ReachReply, error)
 }
 
 type peerClient struct {
@@ -93,6 +102,26 @@ func (c *peerClient) Status(ctx context.Context, in *StatusRequest, opts ...grpc
 	return out, nil
 }
 
+func (c *peerClient) Died(ctx context.Context, in *DiedRequest, opts ...grpc.CallOption) (*DiedReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DiedReply)
+	err := c.cc.Invoke(ctx, Peer_Died_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peerClient) Reach(ctx context.Context, in *ReachRequest, opts ...grpc.CallOption) (*ReachReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReachReply)
+	err := c.cc.Invoke(ctx, Peer_Reach_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServer is the server API for Peer service.
 // All implementations must embed UnimplementedPeerServer
 // for forward compatibility.
@@ -106,6 +135,13 @@ type PeerServer interface {
 	Deliver(grpc.ClientStreamingServer[DeliverRequest, DeliverReply]) error
 	// Status is what this node alone knows: how its locations and ports fare.
 	Status(context.Context, *StatusRequest) (*StatusReply, error)
+	// Died takes the word of a node's guardian that its runtime and all its
+	// descendants are dead, passes it on to the leader, and answers when the
+	// incarnation's end is committed. The proof is what the ledger checks.
+	Died(context.Context, *DiedRequest) (*DiedReply, error)
+	// Reach asks whether this node can connect to the source or destination of an
+	// endpoint.
+	Reach(context.Context, *ReachRequest) (*ReachReply, error)
 	mustEmbedUnimplementedPeerServer()
 }
 
@@ -127,6 +163,12 @@ func (UnimplementedPeerServer) Deliver(grpc.ClientStreamingServer[DeliverRequest
 }
 func (UnimplementedPeerServer) Status(context.Context, *StatusRequest) (*StatusReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Status not implemented")
+}
+func (UnimplementedPeerServer) Died(context.Context, *DiedRequest) (*DiedReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Died not implemented")
+}
+func (UnimplementedPeerServer) Reach(context.Context, *ReachRequest) (*ReachReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Reach not implemented")
 }
 func (UnimplementedPeerServer) mustEmbedUnimplementedPeerServer() {}
 func (UnimplementedPeerServer) testEmbeddedByValue()              {}
@@ -210,6 +252,42 @@ func _Peer_Status_Handler(srv interface{}, ctx context.Context, dec func(interfa
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Peer_Died_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DiedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServer).Died(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Peer_Died_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServer).Died(ctx, req.(*DiedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Peer_Reach_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReachRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServer).Reach(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Peer_Reach_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServer).Reach(ctx, req.(*ReachRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Peer_ServiceDesc is the grpc.ServiceDesc for Peer service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -228,6 +306,14 @@ var Peer_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Status",
 			Handler:    _Peer_Status_Handler,
+		},
+		{
+			MethodName: "Died",
+			Handler:    _Peer_Died_Handler,
+		},
+		{
+			MethodName: "Reach",
+			Handler:    _Peer_Reach_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
