@@ -30,11 +30,29 @@ func (t *Transport) Client(address string) (peerpb.PeerClient, error) {
 	if conn := t.clients[address]; conn != nil {
 		return peerpb.NewPeerClient(conn), nil
 	}
+	conn, err := newClient(address, func(ctx context.Context, address string) (net.Conn, error) {
+		return t.dial(ctx, address, peerProtocol, peerByte)
+	})
+	if err != nil {
+		return nil, err
+	}
+	t.clients[address] = conn
+	return peerpb.NewPeerClient(conn), nil
+}
+
+// Dial returns a connection for calls to the node at the address, for a process that
+// has no Transport: the guardian. TLS is as in Config. The connection is made when it
+// is needed, or by its Connect; the caller closes it.
+func Dial(address string, secured *tls.Config) (*grpc.ClientConn, error) {
+	return newClient(address, func(ctx context.Context, address string) (net.Conn, error) {
+		return dial(ctx, secured, address, peerProtocol, peerByte)
+	})
+}
+
+func newClient(address string, dialer func(context.Context, string) (net.Conn, error)) (*grpc.ClientConn, error) {
 	conn, err := grpc.NewClient("passthrough:///"+address,
 		grpc.WithTransportCredentials(insecure.NewCredentials()), // the dialer speaks TLS
-		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
-			return t.dial(ctx, address, peerProtocol, peerByte)
-		}),
+		grpc.WithContextDialer(dialer),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: quickBackoff, MinConnectTimeout: dialTimeout}),
 		// 10 s is the shortest that gRPC allows.
@@ -43,8 +61,7 @@ func (t *Transport) Client(address string) (peerpb.PeerClient, error) {
 	if err != nil {
 		return nil, fmt.Errorf("node at %s: %w", address, err)
 	}
-	t.clients[address] = conn
-	return peerpb.NewPeerClient(conn), nil
+	return conn, nil
 }
 
 // closeClients ends the connections that Client made. There are no new ones: the
@@ -59,17 +76,23 @@ func (t *Transport) closeClients() {
 	}
 }
 
-// dial opens a connection for one of the two uses.
+// dial opens a connection for one of the two uses, until the transport closes.
 func (t *Transport) dial(ctx context.Context, address, protocol string, first byte) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(t.ctx, cancel)()
+	return dial(ctx, t.cfg.TLS, address, protocol, first)
+}
+
+func dial(ctx context.Context, secured *tls.Config, address, protocol string, first byte) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
-	if t.cfg.TLS != nil {
-		return t.secure(ctx, conn, address, protocol)
+	if secured != nil {
+		return secure(ctx, conn, secured, address, protocol)
 	}
 	if err := announce(conn, first); err != nil {
 		return nil, errors.Join(err, conn.Close())
@@ -88,8 +111,8 @@ func announce(conn net.Conn, first byte) error {
 	return conn.SetWriteDeadline(time.Time{})
 }
 
-func (t *Transport) secure(ctx context.Context, conn net.Conn, address, protocol string) (net.Conn, error) {
-	c := t.cfg.TLS.Clone()
+func secure(ctx context.Context, conn net.Conn, config *tls.Config, address, protocol string) (net.Conn, error) {
+	c := config.Clone()
 	c.MinVersion = tls.VersionTLS13
 	c.NextProtos = []string{protocol}
 	if c.ServerName == "" {
