@@ -1,8 +1,12 @@
-// Package telemetry makes a node's logger.
+// Package telemetry makes a node's logger and its metrics.
 //
-// It promises one line per record, in a form that people or machines read, with
-// the node's name in each. What must not be logged is the business of whoever
-// logs: secrets have types that print as ***.
+// Of the log it promises one line per record, in a form that people or machines
+// read, with the node's name in each. What must not be logged is the business of
+// whoever logs: secrets have types that print as ***.
+//
+// Of the metrics it promises names and meanings that stay, and that every sample of
+// one scrape is of the same moment: it makes them of one [Snapshot]. What is in that
+// is the node's business.
 package telemetry
 
 import (
