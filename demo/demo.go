@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/fairlead-io/fairlead/demo/cluster"
@@ -320,7 +319,7 @@ func (s *stage) hurt(ctx context.Context, cause string) (*Failover, error) {
 	case "kill":
 		err = node.Kill()
 	case "stop":
-		err = node.Signal(syscall.SIGSTOP)
+		err = node.Freeze(cluster.Guardian, cluster.Runtime)
 	case "move":
 		_, err = s.cluster.Move(ctx, host, "")
 	}
@@ -341,7 +340,7 @@ func (s *stage) hurt(ctx context.Context, cause string) (*Failover, error) {
 	case "kill":
 		err = node.Start()
 	case "stop":
-		err = node.Signal(syscall.SIGCONT)
+		err = node.Thaw(cluster.Guardian, cluster.Runtime)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("bring back %s: %w", from, err)

@@ -29,8 +29,17 @@ import (
 // The json tag gives the name (snake_case); the jsonschema tag gives what is
 // required, the default, the allowed values and ranges, in the words of
 // github.com/invopop/jsonschema; the jsonschema_description tag says what the
-// property means, with its unit. Unknown properties are errors. What a schema
-// cannot say goes into a method of the struct:
+// property means, with its unit. Unknown properties are errors.
+//
+// The reach tag marks the property that says where the endpoint's server is, as
+// host, host:port or a URL, or several of them separated by commas. Its value is the
+// port for addresses without one, and may depend on another property: "21", or
+// "21,tls=implicit:990". An embedded struct takes the tag for one of its properties
+// as "address:110,tls=implicit:995". With it, other nodes can tell whether they
+// would reach a server that this node does not; leave it out where the endpoint is
+// on no network.
+//
+// What a schema cannot say goes into a method of the struct:
 //
 //	func (p receiveProperties) Validate() error
 //
@@ -73,7 +82,8 @@ func reflectSchema(t reflect.Type) (*jsonschema.Schema, error) {
 		DoNotReference:             true,
 		RequiredFromJSONSchemaTags: true,
 	}
-	return r.ReflectFromType(t), nil
+	s := r.ReflectFromType(t)
+	return s, markReach(s, t)
 }
 
 // DecodeProperties decodes the JSON of an endpoint's properties over the defaults

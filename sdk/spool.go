@@ -121,14 +121,29 @@ func (s *spooler) spool(n int, r io.Reader) (path string, size int64, err error)
 	path = filepath.Join(s.dir, fmt.Sprintf("part-%d", n))
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return "", 0, fmt.Errorf("spool: %w", err)
+		return "", 0, spoolFailed(err)
 	}
 	s.files = append(s.files, path)
-	size, err = io.Copy(f, r)
+	size, err = io.Copy(spoolFile{f}, r)
 	if closeErr := f.Close(); err == nil && closeErr != nil {
-		err = fmt.Errorf("spool: %w", closeErr)
+		err = spoolFailed(closeErr)
 	}
 	return path, size, err
+}
+
+// spoolFailed marks an error of the node's own disk, such as a full one: the endpoint
+// backs off until there is room again. No item is to blame, so none is suspended.
+func spoolFailed(err error) error { return Disconnected(fmt.Errorf("spool: %w", err)) }
+
+// spoolFile tells errors of writing to the spool from those of reading the source.
+type spoolFile struct{ f *os.File }
+
+func (s spoolFile) Write(b []byte) (int, error) {
+	n, err := s.f.Write(b)
+	if err != nil {
+		err = spoolFailed(err)
+	}
+	return n, err
 }
 
 // discard removes what a failed reading left, so that the next may use the same

@@ -29,6 +29,17 @@ func TestOutputOfEachCommand(t *testing.T) {
 		"status":             {quietNode(), []string{"status"}},
 		"status-trouble":     {troubledNode(), []string{"status"}},
 		"status-empty":       {&fakeNode{}, []string{"status"}},
+		"status-no-quorum":   {isolatedNode(), []string{"status"}},
+		"node-list":          {troubledNode(), []string{"node", "list"}},
+		"node-list-json":     {quietNode(), []string{"node", "list", "-o", "json"}},
+		"node-drain":         {quietNode(), []string{"node", "drain", "node-a"}},
+		"node-drain-json":    {quietNode(), []string{"node", "drain", "node-a", "-o", "json"}},
+		"node-resume":        {&fakeNode{nodeDone: api.NodeReply{Node: "node-a", State: "alive"}}, []string{"node", "resume", "node-a"}},
+		"host-show-json":     {quietNode(), []string{"host", "show", "intake", "-o", "json"}},
+		"host-stop":          {&fakeNode{host: api.HostStatus{Name: "intake", State: "stopped", Reason: "by order"}}, []string{"host", "stop", "intake"}},
+		"host-resume":        {quietNode(), []string{"host", "resume", "intake"}},
+		"events-of-a-node":   {quietNode(), []string{"events", "--node", "node-a"}},
+		"events-of-a-group":  {quietNode(), []string{"events", "--group", "edi", "-o", "json"}},
 		"status-json":        {quietNode(), []string{"status", "-o", "json"}},
 		"status-yaml":        {quietNode(), []string{"status", "-o", "yaml"}},
 		"host-list":          {quietNode(), []string{"host", "list"}},
@@ -143,6 +154,13 @@ func TestExitStatus(t *testing.T) {
 		"no event stream":      {[]string{"events", "--follow", "--address", nobody}, 3, "is `fairlead run` running there?"},
 		"no quorum":            {[]string{"status", "--address", failing(api.Unavailable("no leader: 1 of 3 nodes is here"))}, 3, "1 of 3"},
 		"no such host":         {[]string{"host", "show", "x", "--address", good}, 4, `no host "x"`},
+		"group node alone":     {[]string{"node"}, 2, "say which command"},
+		"no node named":        {[]string{"node", "drain"}, 2, "usage: fairlead node drain NODE"},
+		"events of tomorrow":   {[]string{"events", "--since", "-1h", "--address", good}, 2, "how long ago"},
+		"order without quorum": {[]string{"node", "pause", "node-a", "--address", failing(api.Unavailable("no leader: 1 of 3"))}, 3, "1 of 3"},
+		"order to no node":     {[]string{"node", "resume", "x", "--address", failing(api.NotFound("no node x"))}, 4, "no node x"},
+		"order to no host":     {[]string{"host", "stop", "x", "--address", good}, 4, `no host "x"`},
+		"remove a live node":   {[]string{"node", "remove", "node-a", "--address", failing(api.Conflict("node-a is alive: stop it first"))}, 1, "stop it first"},
 		"no such adapter":      {[]string{"adapter", "describe", "x", "--address", good}, 4, `no adapter "x"`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -227,12 +245,12 @@ func TestFollowedEventsComeAsTheyHappen(t *testing.T) {
 		ended <- run(ctx, args, environment{in: strings.NewReader(""), out: out, err: io.Discard, getenv: func(string) string { return "" }})
 	}()
 	node.live <- api.Event{Index: 41, Kind: "node-expired", Node: "node-a", Text: "node-a expired"}
-	out.await(t, 3)
+	out.await(t, 4)
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("interrupted follow ended with %v", err)
 	}
-	for i, want := range []uint64{12, 40, 41} {
+	for i, want := range []uint64{12, 40, 40, 41} {
 		var e api.Event
 		if err := json.Unmarshal([]byte(out.all()[i]), &e); err != nil || e.Index != want {
 			t.Errorf("line %d is %q (%v), want event %d", i, out.all()[i], err, want)
@@ -298,6 +316,21 @@ func (l *lines) all() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return strings.Split(strings.TrimSuffix(l.got, "\n"), "\n")
+}
+
+// awaitText waits until text was written.
+func (l *lines) awaitText(t *testing.T, text string) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	timeout := time.After(20 * time.Second)
+	for !strings.Contains(strings.Join(l.all(), "\n"), text) {
+		select {
+		case <-tick.C:
+		case <-timeout:
+			t.Fatalf("not written in 20 s: %q; but %q", text, l.all())
+		}
+	}
 }
 
 func (l *lines) await(t *testing.T, n int) {

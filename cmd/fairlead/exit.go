@@ -32,8 +32,14 @@ type findingsError struct{ errors int }
 
 func (e *findingsError) Error() string { return plural(e.errors, "problem") + " found" }
 
+// statusError is the exit status of a process that has said itself what was wrong.
+type statusError struct{ code int }
+
+func (e *statusError) Error() string { return fmt.Sprintf("exit status %d", e.code) }
+
 // exitCode is the exit status that scripts rely on.
 func exitCode(err error) int {
+	var status *statusError
 	var usage *usageError
 	var counted *findingsError
 	var findings config.Findings
@@ -41,6 +47,8 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return exitDone
+	case errors.As(err, &status):
+		return status.code
 	case errors.As(err, &usage), errors.As(err, &counted), errors.As(err, &findings):
 		return exitWrong
 	case errors.As(err, &p):
@@ -70,6 +78,10 @@ func problemExit(p *api.Problem) int {
 func report(w io.Writer, err error) int {
 	if err == nil {
 		return exitDone
+	}
+	var status *statusError
+	if errors.As(err, &status) {
+		return status.code
 	}
 	// A finding begins with its place in the file, which editors look for.
 	var p *api.Problem

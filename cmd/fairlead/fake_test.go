@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -33,6 +35,13 @@ type fakeNode struct {
 	reply    api.DeployReply
 	err      error
 
+	explain  []string
+	nodeDone api.NodeReply
+	// drained, if not nil, is waited for by a drain, within its context.
+	drained <-chan struct{}
+
+	mu       sync.Mutex
+	orders   []string
 	deployed []api.DeployRequest
 	moved    []string
 	asked    string
@@ -54,6 +63,40 @@ func (f *fakeNode) MoveHost(_ context.Context, name, to string) (*api.MoveReply,
 	f.moved = append(f.moved, name+" to "+to)
 	return &api.MoveReply{Group: "edi", From: "node-a", To: "node-b", Epoch: 5}, f.err
 }
+
+func (f *fakeNode) SetNode(ctx context.Context, name, order string) (*api.NodeReply, error) {
+	f.ordered("node " + name + " " + order)
+	if f.err != nil {
+		return nil, f.err
+	}
+	if f.drained != nil {
+		select {
+		case <-f.drained:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return &f.nodeDone, nil
+}
+
+func (f *fakeNode) SetHost(ctx context.Context, name, order string) (*api.HostStatus, error) {
+	f.ordered("host " + name + " " + order)
+	return f.Host(ctx, name)
+}
+
+func (f *fakeNode) ordered(what string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.orders = append(f.orders, what)
+}
+
+func (f *fakeNode) given() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.orders)
+}
+
+func (f *fakeNode) Explain(context.Context, string) ([]string, error) { return f.explain, f.err }
 
 func (f *fakeNode) Messages(_ context.Context, state string) ([]api.Message, error) {
 	f.asked = state
@@ -107,11 +150,12 @@ func quietNode() *fakeNode {
 	return &fakeNode{
 		live: make(chan api.Event),
 		status: api.Status{
-			Cluster: api.ClusterStatus{Name: "edi", Leader: "node-b", Quorum: true, Deployment: 7},
+			Cluster: api.ClusterStatus{Name: "edi", ID: "0199a0b0-0000-7000-8000-00000000c1d5", Leader: "node-b", Quorum: true, Deployment: 7,
+				Voters: []string{"node-a", "node-b", "node-c"}},
 			Nodes: []api.NodeStatus{
-				{Name: "node-a", Role: "member", State: "alive", Incarnation: "i1", Version: "0.1.0", LeaseMS: 1400, Adapters: adapters},
-				{Name: "node-b", Role: "member", State: "alive", Incarnation: "i2", Version: "0.1.0", LeaseMS: 1250, Adapters: adapters},
-				{Name: "node-c", Role: "witness", State: "alive", Incarnation: "i3", Version: "0.1.0", Adapters: []api.AdapterStatus{}},
+				{Name: "node-a", Role: "member", State: "alive", Incarnation: "i1", Version: "0.1.0", LeaseMS: 1400, Adapters: adapters, Voter: true, Owns: []string{"edi"}},
+				{Name: "node-b", Role: "member", State: "alive", Incarnation: "i2", Version: "0.1.0", LeaseMS: 1250, Adapters: adapters, Voter: true},
+				{Name: "node-c", Role: "witness", State: "alive", Incarnation: "i3", Version: "0.1.0", Adapters: []api.AdapterStatus{}, Voter: true},
 			},
 			Hosts: []api.HostStatus{
 				{Name: "intake", Group: "edi", Clustered: true, Owner: "node-a", Epoch: 4, State: "running", Reason: "preferred owner"},
@@ -123,6 +167,7 @@ func quietNode() *fakeNode {
 			SendPorts: []api.PortStatus{{Name: "erp", Host: "outbound", Adapter: "queue", State: "ready", Sent: 812}},
 		},
 		host: api.HostStatus{Name: "intake", Group: "edi", Clustered: true, Owner: "node-a", Epoch: 4, State: "running", Reason: "preferred owner",
+			Pinned: "node-a", Failures: 1, Standby: "node-b (warm)", Since: at(1763812860), LastOwner: "node-b",
 			Handlers: []api.HandlerStatus{{Adapter: "ftp", Node: "node-a", PID: 4711, State: "running", Restarts: 1, Error: "exited: signal: killed"}}},
 		messages: []api.Message{{ID: "0199a0b0-0000-7000-8000-000000000001", Location: "supplier-orders", Key: "/out/order-7.edi|120|1763812800",
 			State: "suspended", Pending: []string{"erp", "archive"}, Delivered: []string{}, Reason: "550 no such stream", Since: time.Unix(1763812800, 0)}},
@@ -134,11 +179,22 @@ func quietNode() *fakeNode {
 		},
 		events: []api.Event{
 			{Index: 12, At: time.Unix(1763812800, 0), Kind: "deployed", Text: "deployment 7"},
-			{Index: 40, At: time.Unix(1763812860, 0), Kind: "group-assigned", Node: "node-a", Group: "edi", Epoch: 4, Text: "group edi: node-a owns it (epoch 4)"},
+			{Index: 40, At: time.Unix(1763812860, 0), Kind: "node-expired", Node: "node-b", Cause: "lease", Text: "lease ran out"},
+			{Index: 40, At: time.Unix(1763812860, 0), Kind: "group-owned", Group: "edi", From: "node-b", To: "node-a", Epoch: 4, Cause: "lease",
+				GapMS: milliseconds(1240), Text: "preferred owner"},
 		},
-		reply: api.DeployReply{Version: 8, Changed: true, Warnings: []string{"send port archive is used by no route"}},
+		explain:  []string{"node-a: owns it", "node-b: may own it", "node-c: a witness owns nothing"},
+		nodeDone: api.NodeReply{Node: "node-a", State: "draining", Moved: []string{"edi", "mail"}},
+		reply:    api.DeployReply{Version: 8, Changed: true, Warnings: []string{"send port archive is used by no route"}},
 	}
 }
+
+func at(unix int64) *time.Time {
+	t := time.Unix(unix, 0).UTC()
+	return &t
+}
+
+func milliseconds(n int64) *int64 { return &n }
 
 const ftpSchema = `{"type":"object","required":["address"],"properties":{
   "address":{"type":"string","description":"Server, as host:port."},
@@ -151,12 +207,23 @@ const ftpSchema = `{"type":"object","required":["address"],"properties":{
 // troubledNode is the same cluster in a bad night.
 func troubledNode() *fakeNode {
 	f := quietNode()
-	f.status.Nodes[0].State, f.status.Nodes[0].LeaseMS = "dead", 0
+	f.status.Nodes[0].State, f.status.Nodes[0].LeaseMS, f.status.Nodes[0].Owns = "dead", 0, nil
+	f.status.Nodes[1].State, f.status.Nodes[1].Reason = "quarantined", "expired 5 times in 10 minutes: fairlead node resume node-b"
 	f.status.Hosts[0] = api.HostStatus{Name: "intake", Group: "edi", Clustered: true, Epoch: 5, State: "unowned", Reason: "node-b: adapter ftp 1.0.0 missing"}
+	f.status.Hosts = append(f.status.Hosts, api.HostStatus{Name: "mail", Group: "mail", Clustered: true, Epoch: 9, State: "failed",
+		Reason: "2 failovers in 6h0m0s", Failures: 2, FailedUntil: at(1763816400), LastOwner: "node-b"})
 	l := &f.status.ReceiveLocations[0]
 	l.State, l.Node, l.InDoubt, l.Suspended, l.LastError = "backing-off", "", 2, 1, "530 login incorrect\x1b[31m\nsecond line"
 	p := &f.status.SendPorts[0]
 	p.State, p.Retrying, p.LastError = "backing-off", 3, "dial tcp 10.0.0.21:4222: connection refused"
+	return f
+}
+
+// isolatedNode is one of three, alone.
+func isolatedNode() *fakeNode {
+	f := quietNode()
+	f.status.Cluster.Quorum, f.status.Cluster.Leader = false, ""
+	f.status.Cluster.QuorumText = "1 of 3 voters is here, 2 are needed: node-b and node-c do not answer since 12:01"
 	return f
 }
 

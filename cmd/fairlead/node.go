@@ -8,6 +8,10 @@ import (
 )
 
 // newNode makes the real node.
-func newNode(file *config.Node, log *slog.Logger) (daemon, error) {
-	return node.New(node.Config{File: file, Version: buildVersion().Version, Log: log})
+func newNode(file *config.Node, log *slog.Logger, a attachments) (daemon, error) {
+	return node.New(node.Config{
+		File: file, Version: buildVersion().Version, Log: log,
+		Certifier: a.Link.Certifier(), Peers: a.Link.SetPeers,
+		Lock: a.Lock.File(), LockID: a.Lock.ID(),
+	})
 }

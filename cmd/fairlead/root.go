@@ -103,6 +103,7 @@ func commands(c *cli) []*cobra.Command {
 		newDeployCommand(c),
 		newStatusCommand(c),
 		newHostCommand(c),
+		newNodeCommand(c),
 		newMessageCommand(c),
 		newAdapterCommand(c),
 		newEventsCommand(c),
@@ -117,14 +118,20 @@ func (c *cli) begin() error {
 	if c.timeout < 0 {
 		return fmt.Errorf("timeout %s: want more than 0", c.timeout)
 	}
+	c.findAddress()
+	c.began = true
+	return nil
+}
+
+// findAddress takes the node to ask from the environment, or the default, unless
+// the flag says it.
+func (c *cli) findAddress() {
 	if c.address == "" {
 		c.address = c.env.getenv(addressEnv)
 	}
 	if c.address == "" {
 		c.address = defaultAddress
 	}
-	c.began = true
-	return nil
 }
 
 // groupOnly makes a command that does nothing but hold others: called alone or with
@@ -174,9 +181,28 @@ func ask[T any](c *cli, cmd *cobra.Command, timeout time.Duration, call func(con
 	defer cancel()
 	v, err := call(ctx, client)
 	if err != nil {
-		return err
+		return c.withQuorum(cmd.Context(), client, err)
 	}
 	return c.print(v, func(p *page) { table(p, v) })
+}
+
+// askAgain bounds the second question that explains a failure of the first.
+const askAgain = 3 * time.Second
+
+// withQuorum adds to a refusal for want of a quorum what the node knows of who is
+// missing.
+func (c *cli) withQuorum(ctx context.Context, client *api.Client, err error) error {
+	var p *api.Problem
+	if !errors.As(err, &p) || p.Type != api.TypeNoQuorum {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askAgain)
+	defer cancel()
+	st, statusErr := client.Status(ctx)
+	if statusErr != nil || st.Cluster.QuorumText == "" || strings.Contains(p.Detail, st.Cluster.QuorumText) {
+		return err
+	}
+	return fmt.Errorf("%w: %s", err, st.Cluster.QuorumText)
 }
 
 // must is for what can only fail by a mistake in this package.

@@ -38,6 +38,7 @@ func (f *fakeDaemon) Start(ctx context.Context) error {
 
 func (f *fakeDaemon) Done() <-chan struct{} { return f.done }
 func (f *fakeDaemon) Err() error            { return f.err }
+func (f *fakeDaemon) Answer()               {}
 
 func (f *fakeDaemon) Stop(ctx context.Context) error {
 	f.stopped++
@@ -55,7 +56,7 @@ func TestSignalDrainsTheNode(t *testing.T) {
 	n := newFakeDaemon()
 	ctx, signal := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- runNode(ctx, n, time.Minute, quiet()) }()
+	go func() { ended <- runNode(ctx, n, nil, time.Minute, quiet()) }()
 	<-n.started
 	signal()
 	if err := <-ended; err != nil {
@@ -71,7 +72,7 @@ func TestNodeThatEndsByItselfIsAFailure(t *testing.T) {
 		n := newFakeDaemon()
 		n.err = cause
 		close(n.done)
-		err := runNode(t.Context(), n, time.Minute, quiet())
+		err := runNode(t.Context(), n, nil, time.Minute, quiet())
 		if err == nil || cause != nil && !errors.Is(err, cause) || exitCode(err) != exitFailed {
 			t.Errorf("cause %v: ended with %v", cause, err)
 		}
@@ -84,7 +85,7 @@ func TestNodeThatEndsByItselfIsAFailure(t *testing.T) {
 func TestNodeThatDoesNotStartIsCleanedUp(t *testing.T) {
 	n := newFakeDaemon()
 	n.startErr = errors.New("address in use")
-	if err := runNode(t.Context(), n, time.Minute, quiet()); !errors.Is(err, n.startErr) {
+	if err := runNode(t.Context(), n, nil, time.Minute, quiet()); !errors.Is(err, n.startErr) {
 		t.Errorf("ended with %v, want the reason", err)
 	}
 	if n.stopped != 1 {
@@ -97,7 +98,7 @@ func TestStoppingIsBounded(t *testing.T) {
 	n.hang = true
 	ctx, signal := context.WithCancel(t.Context())
 	signal()
-	if err := runNode(ctx, n, 20*time.Millisecond, quiet()); !errors.Is(err, context.DeadlineExceeded) {
+	if err := runNode(ctx, n, nil, 20*time.Millisecond, quiet()); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("ended with %v, want the time limit", err)
 	}
 }
@@ -112,13 +113,16 @@ func TestRunTakesSettingsFromFileEnvironmentAndFlags(t *testing.T) {
 	var got *config.Node
 	var log bytes.Buffer
 	stop := errors.New("seen")
-	c := &cli{env: environment{err: &log}}
-	cmd := newRunCommand(c, func(cfg *config.Node, log *slog.Logger) (daemon, error) {
+	c := &cli{env: environment{err: &log, getenv: os.Getenv}}
+	cmd := newRunCommand(c, func(cfg *config.Node, log *slog.Logger, a attachments) (daemon, error) {
 		got = cfg
+		if a.Link != nil || a.Lock == nil {
+			t.Errorf("got link %v and lock %v, want a lock only", a.Link, a.Lock)
+		}
 		log.Info("hello")
 		return nil, stop
 	})
-	cmd.SetArgs([]string{"-c", file, "--node.name", "from-flag", "--deploy", filepath.Join(dir, "app.yaml")})
+	cmd.SetArgs([]string{"--no-guardian", "-c", file, "--node.name", "from-flag", "--deploy", filepath.Join(dir, "app.yaml")})
 	cmd.SetErr(io.Discard)
 	cmd.SilenceUsage, cmd.SilenceErrors = true, true
 	if err := cmd.ExecuteContext(t.Context()); !errors.Is(err, stop) {

@@ -98,14 +98,17 @@ func renderStatus(p *page, s *api.Status) {
 	}
 	p.say(st, "cluster %s: %s, leader %s, deployment %s",
 		s.Cluster.Name, quorum, orNone(s.Cluster.Leader), numberOrNone(s.Cluster.Deployment))
+	if text := s.Cluster.QuorumText; text != "" {
+		p.say(bad, "%s", text)
+	}
 	renderAttention(p, attention(s))
 
 	rows := make([][]cell, 0, len(s.Nodes))
 	for _, n := range s.Nodes {
 		rows = append(rows, []cell{{n.Name, bold}, {text: n.Role}, state(n.State), {text: lease(n.LeaseMS)},
-			{text: n.Version}, {text: adapterNames(n.Adapters)}})
+			{text: n.Version}, {text: adapterNames(n.Adapters)}, {p.fit(n.Reason, 60), warn}})
 	}
-	p.section("NODES", []string{"NAME", "ROLE", "STATE", "LEASE", "VERSION", "ADAPTERS"}, rows)
+	p.section("NODES", []string{"NAME", "ROLE", "STATE", "LEASE", "VERSION", "ADAPTERS", "REASON"}, rows)
 	renderHosts(p, s.Hosts)
 
 	rows = nil
@@ -133,12 +136,13 @@ var hostHeader = []string{"NAME", "GROUP", "OWNER", "EPOCH", "STATE", "REASON"}
 
 func hostRows(hosts []api.HostStatus) [][]cell {
 	rows := make([][]cell, 0, len(hosts))
-	for _, h := range hosts {
+	for i := range hosts {
+		h := &hosts[i]
 		owner, epoch := cell{text: h.Owner}, cell{text: fmt.Sprint(h.Epoch)}
 		if !h.Clustered {
 			owner, epoch = cell{"(all)", dim}, cell{}
 		}
-		rows = append(rows, []cell{{h.Name, bold}, {text: h.Group}, owner, epoch, state(h.State), {text: h.Reason}})
+		rows = append(rows, []cell{{h.Name, bold}, {text: h.Group}, owner, epoch, state(h.State), {text: hostReason(h)}})
 	}
 	return rows
 }
@@ -167,12 +171,12 @@ func attention(s *api.Status) []string {
 	}
 	for _, n := range s.Nodes {
 		if look(n.State) != good && n.State != "left" {
-			add("node %s is %s", n.Name, n.State)
+			add("node %s is %s%s", n.Name, n.State, because(n.Reason))
 		}
 	}
-	for _, h := range s.Hosts {
-		if look(h.State) == bad {
-			add("host %s is %s%s", h.Name, h.State, because(h.Reason))
+	for i := range s.Hosts {
+		if h := &s.Hosts[i]; look(h.State) == bad {
+			add("%s", hostLine(h))
 		}
 	}
 	for _, l := range s.ReceiveLocations {

@@ -35,7 +35,7 @@ const (
 
 // connection is what receive locations and send ports have in common.
 type connection struct {
-	Address            string       `json:"address" jsonschema:"required,minLength=1" jsonschema_description:"Server, as host or host:port. Without a port 21 is used, with tls: implicit 990."`
+	Address            string       `json:"address" reach:"21,tls=implicit:990" jsonschema:"required,minLength=1" jsonschema_description:"Server, as host or host:port. Without a port 21 is used, with tls: implicit 990."`
 	User               string       `json:"user" jsonschema:"default=anonymous" jsonschema_description:"Name to log in with."`
 	Password           sdk.Secret   `json:"password,omitempty" jsonschema_description:"Password to log in with."`
 	TLS                string       `json:"tls" jsonschema:"enum=none,enum=explicit,enum=implicit,default=none" jsonschema_description:"Encryption of both channels (RFC 4217): none, explicit (AUTH TLS on the usual port) or implicit (TLS from the first byte)."`

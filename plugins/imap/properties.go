@@ -27,7 +27,7 @@ var ports = mail.Ports{Plain: "143", Implicit: "993"}
 
 // receiveProperties are the endpoint properties of a receive location.
 type receiveProperties struct {
-	mail.Server
+	mail.Server   `reach:"address:143,tls=implicit:993"`
 	Mailbox       string `json:"mailbox" jsonschema:"minLength=1,default=INBOX" jsonschema_description:"Mailbox to read, by its full name with the server's own separator."`
 	Search        string `json:"search" jsonschema:"enum=unseen,enum=all,default=unseen" jsonschema_description:"Which mails to take: unseen (not marked as seen, by whomever) or all. Mails marked as deleted are never taken."`
 	AfterDelivery string `json:"after_delivery" jsonschema:"enum=mark,enum=delete,enum=keep,default=mark" jsonschema_description:"What happens to a delivered mail: mark it as seen (only with search: unseen), delete it, or keep it as it is. A kept mail is known for as long as it is listed."`

@@ -26,7 +26,7 @@ var ports = mail.Ports{Plain: "110", Implicit: "995"}
 
 // receiveProperties are the endpoint properties of a receive location.
 type receiveProperties struct {
-	mail.Server
+	mail.Server   `reach:"address:110,tls=implicit:995"`
 	Auth          string `json:"auth" jsonschema:"enum=auto,enum=user,enum=plain,enum=apop,default=auto" jsonschema_description:"How to log in: user (USER and PASS), plain (SASL PLAIN), apop (a digest instead of the password; the server has to know the password itself), or auto: plain if the server offers it, else user."`
 	AfterDelivery string `json:"after_delivery" jsonschema:"enum=delete,enum=keep,default=delete" jsonschema_description:"What happens to a delivered mail: delete it, or keep it on the server. A kept mail is known by its UIDL for as long as it is there."`
 	Content       string `json:"content" jsonschema:"enum=raw,enum=parts,default=raw" jsonschema_description:"What a message consists of: raw (the mail as it is, header and all) or parts (the decoded MIME parts, the body first). A mail that is no proper MIME travels raw in any case."`

@@ -12,7 +12,7 @@ import (
 
 // connection is what receive locations and send ports have in common.
 type connection struct {
-	Broker          string       `json:"broker" jsonschema:"required,minLength=1" jsonschema_description:"Servers of one broker, as nats://host:4222 or tls://host:4222; several are separated by commas."`
+	Broker          string       `json:"broker" reach:"4222" jsonschema:"required,minLength=1" jsonschema_description:"Servers of one broker, as nats://host:4222 or tls://host:4222; several are separated by commas."`
 	Stream          string       `json:"stream" jsonschema:"required,minLength=1" jsonschema_description:"JetStream stream that holds the messages."`
 	User            string       `json:"user,omitempty" jsonschema_description:"Name to log in with."`
 	Password        sdk.Secret   `json:"password,omitempty" jsonschema_description:"Password to log in with."`

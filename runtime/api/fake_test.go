@@ -32,6 +32,10 @@ type fakeBackend struct {
 	deployed []DeployRequest
 	moved    []MoveRequest
 	asked    []string
+	// orders are those given, as "node NAME ORDER"; patience is how long the context
+	// of the last one lasts.
+	orders   []string
+	patience time.Duration
 	// live is what followers get after the events; closing it ends the stream.
 	live chan Event
 	// following counts the streams under way.
@@ -66,6 +70,37 @@ func (f *fakeBackend) MoveHost(_ context.Context, name, to string) (*MoveReply, 
 	defer f.mu.Unlock()
 	f.moved = append(f.moved, MoveRequest{To: to})
 	return &MoveReply{Group: name, From: "node-a", To: to, Epoch: 5}, f.err
+}
+
+func (f *fakeBackend) SetNode(ctx context.Context, name, order string) (*NodeReply, error) {
+	f.ordered(ctx, "node "+name+" "+order)
+	if f.err != nil {
+		return nil, f.err
+	}
+	return &NodeReply{Node: name, State: "draining"}, nil
+}
+
+func (f *fakeBackend) SetHost(ctx context.Context, name, order string) (*HostStatus, error) {
+	f.ordered(ctx, "host "+name+" "+order)
+	if f.err != nil {
+		return nil, f.err
+	}
+	return f.Host(ctx, name)
+}
+
+func (f *fakeBackend) ordered(ctx context.Context, what string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.orders = append(f.orders, what)
+	end, _ := ctx.Deadline()
+	f.patience = time.Until(end)
+}
+
+func (f *fakeBackend) Explain(_ context.Context, host string) ([]string, error) {
+	if host != "intake" {
+		return nil, NotFound("no host %q", host)
+	}
+	return []string{"node-a: owns it", "node-b: adapter ftp 1.0.0 missing"}, f.err
 }
 
 func (f *fakeBackend) Messages(_ context.Context, state string) ([]Message, error) {
@@ -145,15 +180,15 @@ func (f *fakeBackend) Ready(context.Context) error { return f.ready }
 func sample() *fakeBackend {
 	return &fakeBackend{
 		status: Status{
-			Cluster:          ClusterStatus{Name: "edi", Leader: "node-b", Quorum: true, Deployment: 7},
-			Nodes:            []NodeStatus{{Name: "node-a", Role: "member", State: "alive", LeaseMS: 1400, Adapters: []AdapterStatus{{"ftp", "1.0.0"}}}},
+			Cluster:          ClusterStatus{Name: "edi", ID: "c1", Leader: "node-b", Quorum: true, Deployment: 7, Voters: []string{"node-a"}},
+			Nodes:            []NodeStatus{{Name: "node-a", Role: "member", State: "alive", LeaseMS: 1400, Adapters: []AdapterStatus{{"ftp", "1.0.0"}}, Voter: true, Owns: []string{"edi"}}},
 			ReceiveLocations: []LocationStatus{{Name: "supplier", Suspended: 1}},
 			SendPorts:        []PortStatus{{Name: "erp", Sent: 3}},
 			Hosts:            []HostStatus{{Name: "intake", Group: "edi", Clustered: true, Owner: "node-a", Epoch: 4, State: "running"}},
 		},
 		messages: []Message{{ID: "m1", Location: "supplier", Key: "k", State: "suspended", Pending: []string{"erp"}, Delivered: []string{}}},
 		adapters: []Adapter{{Name: "ftp", Version: "1.0.0", Receive: &AdapterSide{Schema: json.RawMessage(`{"z":1,"a":2}`)}}},
-		events:   []Event{{Index: 3, Kind: "deployed"}, {Index: 9, Kind: "group-assigned", Group: "edi", Epoch: 4}},
+		events:   []Event{{Index: 3, Kind: "deployed"}, {Index: 9, Kind: "group-owned", Group: "edi", From: "node-b", To: "node-a", Epoch: 4, Cause: "lease", GapMS: new(int64)}},
 		live:     make(chan Event),
 	}
 }

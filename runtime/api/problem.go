@@ -64,6 +64,12 @@ func Conflict(format string, args ...any) *Problem {
 	return problem(TypeConflict, "not possible now", http.StatusConflict, format, args)
 }
 
+// TimedOut says that the time was up before what was asked for was complete; the
+// detail says how far it got, and whether it goes on.
+func TimedOut(format string, args ...any) *Problem {
+	return problem(TypeTimeout, "timed out", http.StatusGatewayTimeout, format, args)
+}
+
 // Invalid says that the input is wrong; each finding is one line that says where
 // and what. Nothing was changed.
 func Invalid(findings ...string) *Problem {

@@ -40,6 +40,7 @@ func (s *Server) routes() http.Handler {
 		mux.Handle(path, s.only(http.MethodPost, changeTimeout, a))
 	}
 	get("/v1/status", requestTimeout, s.status)
+	get("/v1/nodes", requestTimeout, s.nodes)
 	get("/v1/hosts", requestTimeout, s.hosts)
 	get("/v1/hosts/{name}", requestTimeout, func(r *http.Request) (any, error) {
 		return s.backend.Host(r.Context(), r.PathValue("name"))
@@ -55,6 +56,10 @@ func (s *Server) routes() http.Handler {
 	get("/v1/version", requestTimeout, func(*http.Request) (any, error) { return s.version(), nil })
 	get("/healthz", requestTimeout, func(*http.Request) (any, error) { return health{"ok"}, nil })
 	get("/readyz", readyTimeout, s.ready)
+	s.operatorRoutes(mux)
+	if s.opts.Metrics != nil {
+		mux.Handle("/metrics", s.timed(http.MethodGet, requestTimeout, s.opts.Metrics.ServeHTTP))
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, NotFound("no such path %s", r.URL.Path))
 	})
@@ -80,7 +85,9 @@ func (s *Status) withoutNulls() *Status {
 	c.Nodes = append([]NodeStatus{}, s.Nodes...)
 	for i := range c.Nodes {
 		c.Nodes[i].Adapters = orEmpty(c.Nodes[i].Adapters)
+		c.Nodes[i].Owns = orEmpty(c.Nodes[i].Owns)
 	}
+	c.Cluster.Voters = orEmpty(c.Cluster.Voters)
 	c.Hosts = orEmpty(c.Hosts)
 	c.ReceiveLocations = orEmpty(c.ReceiveLocations)
 	c.SendPorts = orEmpty(c.SendPorts)
@@ -157,6 +164,18 @@ func (s *Server) ready(r *http.Request) (any, error) {
 
 // only makes a handler of an answer, for one method and within a time limit.
 func (s *Server) only(method string, timeout time.Duration, a answer) http.Handler {
+	return s.timed(method, timeout, func(w http.ResponseWriter, r *http.Request) {
+		v, err := a(r)
+		if err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		writeJSON(w, http.StatusOK, "application/json", v)
+	})
+}
+
+// timed lets next handle one method, within a time limit.
+func (s *Server) timed(method string, timeout time.Duration, next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.allow(w, r, method) {
 			return
@@ -169,13 +188,7 @@ func (s *Server) only(method string, timeout time.Duration, a answer) http.Handl
 		rc := http.NewResponseController(w)
 		_ = rc.SetReadDeadline(limit)
 		_ = rc.SetWriteDeadline(limit)
-
-		v, err := a(r.WithContext(ctx))
-		if err != nil {
-			s.fail(w, r, err)
-			return
-		}
-		writeJSON(w, http.StatusOK, "application/json", v)
+		next(w, r.WithContext(ctx))
 	})
 }
 
@@ -230,8 +243,7 @@ func (s *Server) toProblem(r *http.Request, err error) *Problem {
 	case errors.As(err, &p):
 		return p
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return problem(TypeTimeout, "timed out", http.StatusGatewayTimeout,
-			"the node did not finish in time; what was asked for may still happen: look at the status", nil)
+		return TimedOut("the node did not finish in time; what was asked for may still happen: look at the status")
 	default:
 		s.log.Error("api request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 		return problem(TypeInternal, "internal error", http.StatusInternalServerError,

@@ -43,6 +43,9 @@ type Options struct {
 	// Heartbeat is the time between two signs of life on an event stream without
 	// events. Default 15 s; clients give up after three of them are missing.
 	Heartbeat time.Duration
+	// Metrics answers GET /metrics, from anywhere as all reading. Nil: there is no
+	// such path.
+	Metrics http.Handler
 }
 
 // Server serves a Backend over HTTP. Make it with NewServer.

@@ -40,6 +40,14 @@ func TestClientSeesWhatTheBackendSays(t *testing.T) {
 			want(t, "move", moved, &MoveReply{Group: "intake", From: "node-a", To: "node-b", Epoch: 5}, err)
 			deployed, err := c.Deploy(ctx, DeployRequest{Name: "app.yaml", Source: "hosts: {}", DryRun: true})
 			want(t, "deploy", deployed, &DeployReply{Version: 8, Changed: true, Warnings: []string{"w"}}, err)
+			nodes, err := c.Nodes(ctx)
+			want(t, "nodes", nodes, b.status.Nodes, err)
+			drained, err := c.SetNode(ctx, "node-a", NodeDrain)
+			want(t, "drain", drained, &NodeReply{Node: "node-a", State: "draining", Moved: []string{}}, err)
+			stopped, err := c.SetHost(ctx, "intake", HostStop)
+			want(t, "stop", stopped, &b.status.Hosts[0], err)
+			why, err := c.Explain(ctx, "intake")
+			want(t, "explain", why, []string{"node-a: owns it", "node-b: adapter ftp 1.0.0 missing"}, err)
 			version, err := c.Version(ctx)
 			if err != nil || version.Version != "1.2.3" || version.Commit != "abc" || version.Go == "" {
 				t.Errorf("version: got %+v, %v", version, err)
@@ -114,7 +122,7 @@ func TestNotReadyIsUnavailable(t *testing.T) {
 
 func TestListsAreNeverNull(t *testing.T) {
 	s, _ := serveOn(t, &fakeBackend{}, Options{})
-	for _, path := range []string{"/v1/hosts", "/v1/messages", "/v1/adapters", "/v1/events"} {
+	for _, path := range []string{"/v1/nodes", "/v1/hosts", "/v1/messages", "/v1/adapters", "/v1/events"} {
 		resp := do(t, s, "GET", path, "", nil)
 		if got := strings.TrimSpace(resp.body); got != "[]" {
 			t.Errorf("%s: got %s, want []", path, got)
@@ -122,7 +130,7 @@ func TestListsAreNeverNull(t *testing.T) {
 	}
 	b := &fakeBackend{status: Status{Nodes: []NodeStatus{{}}}, messages: []Message{{}}}
 	s, _ = serveOn(t, b, Options{})
-	for _, path := range []string{"/v1/status", "/v1/messages"} {
+	for _, path := range []string{"/v1/status", "/v1/nodes", "/v1/messages"} {
 		if resp := do(t, s, "GET", path, "", nil); resp.status != 200 || strings.Contains(resp.body, "null") {
 			t.Errorf("%s: got %d %s, want no null", path, resp.status, resp.body)
 		}

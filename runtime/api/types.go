@@ -21,6 +21,12 @@ type ClusterStatus struct {
 	Leader     string `json:"leader"`
 	Quorum     bool   `json:"quorum"`
 	Deployment uint64 `json:"deployment"`
+	// ID is the cluster's identity, given once when it was founded; empty before.
+	ID string `json:"id"`
+	// QuorumText says in words what is missing; empty while Quorum is true.
+	QuorumText string `json:"quorum_text"`
+	// Voters are the names of the nodes whose majority decides.
+	Voters []string `json:"voters"`
 }
 
 // NodeStatus is one node as the answering node sees it.
@@ -33,6 +39,12 @@ type NodeStatus struct {
 	Version     string          `json:"version"`
 	LeaseMS     int64           `json:"lease_ms"`
 	Adapters    []AdapterStatus `json:"adapters"`
+	// Reason says why State is not alive.
+	Reason string `json:"reason"`
+	// Voter says that the node counts for a majority.
+	Voter bool `json:"voter"`
+	// Owns are the groups that the node owns.
+	Owns []string `json:"owns"`
 }
 
 // AdapterStatus is one adapter that a node offers.
@@ -52,6 +64,20 @@ type HostStatus struct {
 	State    string          `json:"state"`
 	Reason   string          `json:"reason"`
 	Handlers []HandlerStatus `json:"handlers,omitempty"`
+	// Pinned is the node that a person moved the group to: it stays there until the
+	// host is resumed. Empty: none.
+	Pinned string `json:"pinned"`
+	// Failures is how often the group failed over within its policy's time.
+	Failures int `json:"failures"`
+	// FailedUntil is when a failed host is tried again; nil unless it failed.
+	FailedUntil *time.Time `json:"failed_until,omitempty"`
+	// Standby is the node that would take over, with "(warm)" after it where the
+	// handlers are started there already. Empty: no node could, or not clustered.
+	Standby string `json:"standby"`
+	// Since is when the present owner, or the lack of one, began.
+	Since *time.Time `json:"since,omitempty"`
+	// LastOwner is who owned the group before; empty if nobody did.
+	LastOwner string `json:"last_owner"`
 }
 
 // HandlerStatus is one adapter process of a running host.
@@ -107,16 +133,29 @@ type Message struct {
 }
 
 // Event is one thing that happened in the cluster, as this node's replica of the
-// ledger shows it.
+// ledger shows it. Events of one ledger entry have the same Index.
 type Event struct {
 	Index uint64    `json:"index"`
 	At    time.Time `json:"at"`
-	// Kind is node-registered, node-expired, node-left, group-assigned,
-	// group-moving, group-released, group-unowned, deployed, item-suspended, ...
+	// Kind is node-registered, node-expired, node-left, node-drained, node-paused,
+	// node-resumed, node-removed, group-owned, group-unowned, group-moving,
+	// group-failed, group-reset, group-resumed, host-started, host-stopped, deployed,
+	// location-moved, item-suspended, cluster-founded or upgraded.
 	Kind  string `json:"kind"`
 	Node  string `json:"node,omitempty"`
 	Group string `json:"group,omitempty"`
+	Host  string `json:"host,omitempty"`
+	// From and To are the nodes of a change of owner.
+	From  string `json:"from,omitempty"`
+	To    string `json:"to,omitempty"`
 	Epoch uint64 `json:"epoch,omitempty"`
+	// Cause is why the owner changed: deploy, move, drain, leave, failback, balance,
+	// policy, failure, death (certified), lease (run out) or start.
+	Cause string `json:"cause,omitempty"`
+	// GapMS is how long nobody can have acted for the group, in milliseconds: from
+	// the earlier owner's last grant, or its release, to the assignment. Nil: there
+	// was no earlier owner, or the event is not about taking over.
+	GapMS *int64 `json:"gap_ms,omitempty"`
 	Text  string `json:"text"`
 }
 
@@ -184,6 +223,7 @@ type MoveReply struct {
 // Backend is the node behind the API. Its errors are *Problem where the caller is
 // to learn more than "internal error".
 type Backend interface {
+	Operator
 	Status(ctx context.Context) (*Status, error)
 	Host(ctx context.Context, name string) (*HostStatus, error)
 	// MoveHost returns when the new owner is committed and has taken over, or ctx

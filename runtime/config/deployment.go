@@ -1,7 +1,7 @@
 package config
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -16,6 +16,7 @@ type Deployment struct {
 	Hosts            map[string]Host            `json:"hosts,omitempty" jsonschema_description:"Containers of handlers, by name: what is owned, moved and isolated together."`
 	ReceiveLocations map[string]ReceiveLocation `json:"receive_locations,omitempty" jsonschema_description:"Where items come from, by name."`
 	SendPorts        map[string]SendPort        `json:"send_ports,omitempty" jsonschema_description:"Where messages go to, by name."`
+	Adapters         map[string]AdapterPin      `json:"adapters,omitempty" jsonschema_description:"Which binaries of adapters may be used, by the adapter's name. A node with another one cannot own a host that needs it. Adapters that are not named here are not bound."`
 
 	// Warnings are findings that do not keep the deployment from being used.
 	Warnings Findings `json:"-"`
@@ -27,7 +28,11 @@ type Host struct {
 	Group           string       `json:"group,omitempty" jsonschema_description:"Hosts of the same group always move together. Default: the host's own name."`
 	PossibleOwners  []string     `json:"possible_owners,omitempty" jsonschema_description:"Nodes that may own the host. Empty: every member."`
 	PreferredOwners []string     `json:"preferred_owners,omitempty" jsonschema_description:"Nodes that should own the host, the best first. Used when an owner is chosen; see failback."`
-	Failback        string       `json:"failback" jsonschema:"enum=never,default=never" jsonschema_description:"Whether the host moves back to a preferred owner by itself: never. Move it by hand with fairlead host move."`
+	Failback        Failback     `json:"failback" jsonschema_description:"Whether the host moves by itself to a preferred owner that is back, or to a node with less to do: never, immediate, or in a window of the day. Holds for the group."`
+	Restart         Restart      `json:"restart" jsonschema_description:"How often a host that fails is started again on the same node before its group goes to another one."`
+	Failover        Failover     `json:"failover" jsonschema_description:"How often a group that fails goes to another node before it is failed. Holds for the group."`
+	AntiAffinity    []Affinity   `json:"anti_affinity,omitempty" jsonschema_description:"Groups that this host's group should not share a node with, by name, or as {group: NAME, hard: true} if it must not. Holds both ways."`
+	Standby         string       `json:"standby" jsonschema:"enum=cold,enum=warm,default=cold" jsonschema_description:"What the next owner has ready. warm: the handlers' processes, started and configured and not active; takes their memory twice and saves the time of their start. cold: nothing. Holds for the group."`
 	DrainTimeout    sdk.Duration `json:"drain_timeout" jsonschema:"default=30s" jsonschema_description:"How long items under way may take to end when the host is moved or stopped; then the handlers are ended."`
 }
 
@@ -77,12 +82,25 @@ type Group struct {
 	PreferredOwners []string
 	// Adapters that the hosts' locations and ports need, sorted.
 	Adapters []string
+	// Pins are, of those adapters, the checksums of the binaries that may be used, in
+	// lower-case hex. An adapter that is not here is not bound. nil: none is.
+	Pins map[string][]string
+	// Failback, Failover and Standby are the same for all hosts.
+	Failback Failback
+	Failover Failover
+	Standby  string
+	// Restart is that of the host which allows the fewest restarts; every host has its
+	// own, in [Host].
+	Restart Restart
+	// AntiAffinity are the groups that one of the hosts is to be apart from, each
+	// once, sorted by name. They hold both ways.
+	AntiAffinity []Affinity
 }
 
 // Groups returns the groups of the clustered hosts, sorted by name. Hosts that are
 // not clustered belong to none.
 func (d *Deployment) Groups() []Group {
-	byName := map[string]*Group{}
+	byName, needs := map[string]*Group{}, d.needs()
 	for _, name := range sortedKeys(d.Hosts) {
 		h := d.Hosts[name]
 		if !h.Clustered {
@@ -94,7 +112,7 @@ func (d *Deployment) Groups() []Group {
 		}
 		g, ok := byName[group]
 		if !ok {
-			g = &Group{Name: group}
+			g = &Group{Name: group, Failback: h.Failback, Failover: h.Failover, Standby: h.Standby, Restart: h.Restart}
 			byName[group] = g
 		}
 		g.Hosts = append(g.Hosts, name)
@@ -104,32 +122,77 @@ func (d *Deployment) Groups() []Group {
 				g.PreferredOwners = append(g.PreferredOwners, n)
 			}
 		}
-		g.Adapters = append(g.Adapters, d.adapters(name)...)
+		g.Adapters = append(g.Adapters, needs[name]...)
+		g.AntiAffinity = append(g.AntiAffinity, h.AntiAffinity...)
+		if h.Restart.Max < g.Restart.Max || h.Restart.Max == g.Restart.Max && h.Restart.Within > g.Restart.Within {
+			g.Restart = h.Restart
+		}
 	}
 	groups := make([]Group, 0, len(byName))
 	for _, name := range sortedKeys(byName) {
 		g := byName[name]
 		slices.Sort(g.Adapters)
 		g.Adapters = slices.Compact(g.Adapters)
+		g.AntiAffinity = merged(g.AntiAffinity)
+		g.Pins = d.pins(g.Adapters)
 		groups = append(groups, *g)
 	}
 	return groups
 }
 
-// adapters are those that a host needs.
-func (d *Deployment) adapters(host string) []string {
-	var out []string
-	for _, l := range d.ReceiveLocations {
-		if l.Host == host {
-			out = append(out, l.Adapter)
+// LocationGroups returns, by the name of every receive location, the group of its
+// host. Locations on hosts that are not clustered are missing.
+func (d *Deployment) LocationGroups() map[string]string {
+	groups := make(map[string]string, len(d.ReceiveLocations))
+	for name, l := range d.ReceiveLocations {
+		h := d.Hosts[l.Host]
+		switch {
+		case !h.Clustered:
+		case h.Group != "":
+			groups[name] = h.Group
+		default:
+			groups[name] = l.Host
 		}
+	}
+	return groups
+}
+
+// merged sorts anti-affinities by group, each once; hard if one of them is.
+func merged(all []Affinity) []Affinity {
+	slices.SortFunc(all, func(a, b Affinity) int {
+		if a.Group == b.Group && a.Hard && !b.Hard {
+			return -1
+		}
+		return cmp.Compare(a.Group, b.Group)
+	})
+	return slices.CompactFunc(all, func(a, b Affinity) bool { return a.Group == b.Group })
+}
+
+// pins are the checksums of those adapters that are bound to some.
+func (d *Deployment) pins(adapters []string) (pins map[string][]string) {
+	for _, a := range adapters {
+		pin, ok := d.Adapters[a]
+		if !ok {
+			continue
+		}
+		if pins == nil {
+			pins = map[string][]string{}
+		}
+		pins[a] = pin.SHA256
+	}
+	return pins
+}
+
+// needs are the adapters that each host needs, some more than once.
+func (d *Deployment) needs() map[string][]string {
+	needs := make(map[string][]string, len(d.Hosts))
+	for _, l := range d.ReceiveLocations {
+		needs[l.Host] = append(needs[l.Host], l.Adapter)
 	}
 	for _, p := range d.SendPorts {
-		if p.Host == host {
-			out = append(out, p.Adapter)
-		}
+		needs[p.Host] = append(needs[p.Host], p.Adapter)
 	}
-	return out
+	return needs
 }
 
 // commonOwners returns the nodes that both lists allow, where an empty list allows
@@ -156,13 +219,11 @@ func (d *Deployment) Encode() ([]byte, error) {
 
 // DecodeDeployment reads what [Deployment.Encode] wrote. It keeps numbers of
 // endpoints exact (as json.Number) and refuses keys that it does not know, as a
-// later version may have written them.
+// later version may have written them. What an earlier version did not write yet
+// has its default.
 func DecodeDeployment(data []byte) (*Deployment, error) {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	dec.UseNumber()
 	var d Deployment
-	if err := dec.Decode(&d); err != nil {
+	if err := decodeStrictly(data, &d); err != nil {
 		return nil, fmt.Errorf("decode deployment: %w", err)
 	}
 	return &d, nil

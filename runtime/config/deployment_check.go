@@ -17,6 +17,10 @@ type deploymentCheck struct {
 	*document
 	facts  Facts
 	schema *schema
+	// sorted are the names in each section, and groups those of the clustered hosts,
+	// once they have been asked for: large files ask often.
+	sorted map[string][]string
+	groups []string
 }
 
 // shape checks keys, types and ranges.
@@ -35,10 +39,25 @@ func (c *deploymentCheck) shape() error {
 	return err
 }
 
-// names returns the names in a top-level section, sorted.
+// names returns the names in a top-level section, sorted. They are the caller's to
+// read only.
 func (c *deploymentCheck) names(section string) []string {
-	m, _ := c.value[section].(map[string]any)
-	return sortedKeys(m)
+	names, ok := c.sorted[section]
+	if !ok {
+		m, _ := c.value[section].(map[string]any)
+		names = sortedKeys(m)
+		if c.sorted == nil {
+			c.sorted = map[string][]string{}
+		}
+		c.sorted[section] = names
+	}
+	return names
+}
+
+// has reports whether a top-level section has the name.
+func (c *deploymentCheck) has(section, name string) bool {
+	_, ok := slices.BinarySearch(c.names(section), name)
+	return ok
 }
 
 // section returns what stands under a name, nil if that is no section.
@@ -76,7 +95,7 @@ func (c *deploymentCheck) spot(p keyPath) string {
 }
 
 func (c *deploymentCheck) rules() {
-	for _, section := range []string{"hosts", "receive_locations", "send_ports"} {
+	for _, section := range []string{"hosts", "receive_locations", "send_ports", "adapters"} {
 		for _, name := range c.names(section) {
 			if !validName.MatchString(name) {
 				c.keyErrorf(keyPath{section, name}, nameRemedy(name), "%s cannot be a name here", quoted(name))
@@ -85,8 +104,11 @@ func (c *deploymentCheck) rules() {
 	}
 	for _, name := range c.names("hosts") {
 		c.host(name)
+		c.policy(name)
 	}
-	c.groups()
+	c.ownable()
+	c.contradictions()
+	c.pins()
 	for _, name := range c.names("receive_locations") {
 		c.knownHost("receive_locations", name)
 		c.location(name)
@@ -121,8 +143,8 @@ func (c *deploymentCheck) host(name string) {
 	if clustered || c.isSuspect(p.with("clustered")) {
 		return
 	}
-	for _, key := range []string{"group", "preferred_owners"} {
-		if _, ok := c.section("hosts", name)[key]; ok {
+	for _, key := range []string{"group", "preferred_owners", "failback", "failover", "anti_affinity", "standby"} {
+		if _, ok := c.section("hosts", name)[key]; ok && !c.isSuspect(p.with(key)) {
 			c.warnf(p.with(key), "remove it, or set clustered: true", "has no effect: host %s is not clustered", name)
 		}
 	}
@@ -147,8 +169,8 @@ func (c *deploymentCheck) owners(p keyPath, nodes []string) {
 	}
 }
 
-// groups refuses groups that no node may own.
-func (c *deploymentCheck) groups() {
+// ownable refuses groups that no node may own.
+func (c *deploymentCheck) ownable() {
 	type member struct {
 		host   string
 		owners []string
@@ -182,9 +204,8 @@ func (c *deploymentCheck) knownHost(section, name string) {
 	if host == "" || c.isSuspect(keyPath{section, name, "host"}) || c.isSuspect(keyPath{"hosts"}) {
 		return
 	}
-	known := c.names("hosts")
-	if !slices.Contains(known, host) {
-		c.errorf(keyPath{section, name, "host"}, suggestion(host, known, "hosts", "add it under hosts"), "there is no host %s", quoted(host))
+	if !c.has("hosts", host) {
+		c.errorf(keyPath{section, name, "host"}, suggestion(host, c.names("hosts"), "hosts", "add it under hosts"), "there is no host %s", quoted(host))
 	}
 }
 
@@ -201,7 +222,7 @@ func (c *deploymentCheck) location(name string) {
 			}
 		case slices.Index(to, port) < i:
 			c.errorf(at, "remove one of them", "send port %s stands twice", quoted(port))
-		case !slices.Contains(ports, port) && !c.isSuspect(at) && !c.isSuspect(keyPath{"send_ports"}):
+		case !c.has("send_ports", port) && !c.isSuspect(at) && !c.isSuspect(keyPath{"send_ports"}):
 			c.errorf(at, suggestion(port, ports, "send ports", "add it under send_ports"), "there is no send port %s", quoted(port))
 		}
 	}
@@ -216,7 +237,7 @@ func (c *deploymentCheck) location(name string) {
 // clusteredHost refuses locations on hosts that run on every node.
 func (c *deploymentCheck) clusteredHost(p keyPath, name string) {
 	host := c.text("receive_locations", name, "host")
-	if !slices.Contains(c.names("hosts"), host) || c.flag("hosts", host, "clustered", false) || c.isSuspect(keyPath{"hosts", host, "clustered"}) {
+	if !c.has("hosts", host) || c.flag("hosts", host, "clustered", false) || c.isSuspect(keyPath{"hosts", host, "clustered"}) {
 		return
 	}
 	at := c.place(keyPath{"hosts", host}, true)

@@ -98,7 +98,9 @@ func (c *deploymentCheck) typed() (*Deployment, error) {
 			c.section(section, name)["endpoint"] = map[string]any{}
 		}
 	}
+	c.normalise()
 	values := withDefaults(c.schema.raw, c.schema.raw, c.value)
+	c.complete(values)
 	if err := k.Load(confmap.Provider(values, ""), nil); err != nil {
 		return nil, err
 	}
@@ -109,6 +111,9 @@ func (c *deploymentCheck) typed() (*Deployment, error) {
 	for name, h := range d.Hosts {
 		if h.Group == "" {
 			h.Group = name
+		}
+		if err := h.Failback.understand(); err != nil { // it was checked
+			return nil, fmt.Errorf("hosts.%s.failback: %w", name, err)
 		}
 		d.Hosts[name] = h
 	}

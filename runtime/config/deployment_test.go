@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/fairlead-io/fairlead/sdk"
 )
 
 func mustParse(t *testing.T, text string) *Deployment {
@@ -39,7 +41,10 @@ func TestDeploymentDefaults(t *testing.T) {
 		{"port max_in_flight", p.MaxInFlight, 16},
 		{"clustered", h.Clustered, false},
 		{"group", h.Group, "outbound"},
-		{"failback", h.Failback, "never"},
+		{"failback", h.Failback, Failback{Mode: "never"}},
+		{"restart", h.Restart, Restart{Max: 1, Within: sdk.Duration(15 * time.Minute)}},
+		{"failover", h.Failover, Failover{Max: MembersLessOne, Within: sdk.Duration(6 * time.Hour), RetryAfter: sdk.Duration(time.Hour)}},
+		{"standby", h.Standby, "cold"},
 		{"drain_timeout", h.DrainTimeout.D(), 30 * time.Second},
 	} {
 		if c.got != c.want {
@@ -76,7 +81,8 @@ send_ports:
   archive: {host: intake, adapter: file, endpoint: {}}
 `)
 	got := asJSON(t, d)
-	want := `{"hosts":{"intake":{"clustered":true,"group":"edi","possible_owners":["node-a","node-b"],"preferred_owners":["node-b"],"failback":"never","drain_timeout":"1m30s"}},` +
+	want := `{"hosts":{"intake":{"clustered":true,"group":"edi","possible_owners":["node-a","node-b"],"preferred_owners":["node-b"],"failback":"never",` +
+		`"restart":{"max":1,"within":"15m0s"},"failover":{"max":-1,"within":"6h0m0s","retry_after":"1h0m0s"},"standby":"cold","drain_timeout":"1m30s"}},` +
 		`"receive_locations":{"orders":{"host":"intake","adapter":"ftp","endpoint":{"address":"ftp.example","connections":7,"headers":{"":"z","x.y":"1"},"names":["a","b"]},` +
 		`"schedule":{"every":"1m30s"},"to":["erp","archive"],"max_in_flight":3,"enabled":false,"ordered":false}},` +
 		`"send_ports":{"archive":{"host":"intake","adapter":"file","endpoint":{},"retry":{"attempts":3,"interval":"5m0s","backoff":1},"in_doubt":"resend","max_in_flight":16,"ordered":false},` +
@@ -180,8 +186,9 @@ send_ports:
   r: {host: loose, adapter: file, endpoint: {}}
 `)
 	got := asJSON(t, d.Groups())
-	want := `[{"Name":"alone","Hosts":["alone"],"PossibleOwners":null,"PreferredOwners":null,"Adapters":["ftp"]},` +
-		`{"Name":"edi","Hosts":["alpha","zeta"],"PossibleOwners":["node-b","node-a"],"PreferredOwners":["node-b","node-a"],"Adapters":["ftp","queue"]}]`
+	policy := `"Pins":null,"Failback":"never","Failover":{"max":-1,"within":"6h0m0s","retry_after":"1h0m0s"},"Standby":"cold","Restart":{"max":1,"within":"15m0s"},"AntiAffinity":null}`
+	want := `[{"Name":"alone","Hosts":["alone"],"PossibleOwners":null,"PreferredOwners":null,"Adapters":["ftp"],` + policy + `,` +
+		`{"Name":"edi","Hosts":["alpha","zeta"],"PossibleOwners":["node-b","node-a"],"PreferredOwners":["node-b","node-a"],"Adapters":["ftp","queue"],` + policy + `]`
 	if got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
 	}

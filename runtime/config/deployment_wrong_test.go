@@ -122,13 +122,8 @@ routes:
   - {when: 'true', to: [x]}
 `), testFacts())
 	wantFindings(t, err,
-		`app.yaml:4:5: hosts.intake.failback: is not served yet by this version; write failback: never, and move hosts back with fairlead host move`,
-		`app.yaml:5:5: hosts.intake.restart: is not served yet by this version; remove it; a handler that ends is started again on the same node, with growing pauses`,
-		`app.yaml:6:5: hosts.intake.failover: is not served yet by this version; remove it; a host moves when its node dies, is cut off or drained, or by fairlead host move`,
-		`app.yaml:7:5: hosts.intake.anti_affinity: is not served yet by this version; remove it; keep groups apart with possible_owners or preferred_owners`,
 		`app.yaml:8:5: hosts.intake.limits: is not served yet by this version; remove it; limit the service as a whole, for example with MemoryMax= in its systemd unit`,
-		`app.yaml:9:28: hosts.other.failback: failback: immediate is not served yet by this version; write failback: never, and move hosts back with fairlead host move`,
-		`app.yaml:10:21: hosts.third.failback: is "nevr", want never; did you mean never?`,
+		`app.yaml:10:21: hosts.third.failback: is "nevr", want one of never, immediate; did you mean never?`,
 		`app.yaml:15:38: receive_locations.orders.endpoint.password: ${secret:...} is not served yet by this version; write ${file:/path} or ${env:NAME}, with the file or variable on every node that may own the host`,
 		`app.yaml:16:28: receive_locations.orders.schedule.window: is not served yet by this version; remove it; the location polls around the clock`,
 		`app.yaml:16:51: receive_locations.orders.schedule.timezone: is not served yet by this version; remove it; it belongs to window`,

@@ -226,14 +226,18 @@ func withoutSecrets(text string, s *schema, values map[string]any) string {
 
 // sameSources refuses two locations that take from the same source.
 func (c *deploymentCheck) sameSources() {
-	first := map[string]string{}
+	first, schemas := map[string]string{}, map[string]*schema{}
 	for _, name := range c.inFileOrder("receive_locations") {
 		values, ok := c.lookup(keyPath{"receive_locations", name, "endpoint"}).(map[string]any)
 		adapter := c.text("receive_locations", name, "adapter")
 		if !ok || adapter == "" || len(values) == 0 {
 			continue
 		}
-		key := adapter + " " + c.source(adapter, values)
+		if _, ok := schemas[adapter]; !ok {
+			// One that cannot be read was reported; it has no defaults then.
+			schemas[adapter], _ = compileSchema(c.facts.Adapters[adapter].ReceiveSchema)
+		}
+		key := adapter + " " + source(schemas[adapter], values)
 		other, ok := first[key]
 		if !ok {
 			first[key] = name
@@ -251,12 +255,12 @@ func (c *deploymentCheck) sameSources() {
 
 // source is what an endpoint takes from, for comparing: its properties with the
 // defaults written out and without secrets, which may be written in many ways.
-func (c *deploymentCheck) source(adapter string, values map[string]any) string {
+func source(s *schema, values map[string]any) string {
 	out := map[string]any{}
 	for k, v := range values {
 		out[k] = v
 	}
-	if s, err := compileSchema(c.facts.Adapters[adapter].ReceiveSchema); err == nil {
+	if s != nil {
 		for k, sub := range object(s.raw, "properties") {
 			about, _ := sub.(map[string]any)
 			if _, ok := out[k]; !ok && about["default"] != nil {

@@ -50,7 +50,7 @@ func TestPlacesInJSON(t *testing.T) {
 }
 `), testFacts())
 	wantFindings(t, err,
-		`app.json:2:43: hosts.intake."größe": unknown key; known keys: clustered, drain_timeout, failback, group, possible_owners, preferred_owners`,
+		`app.json:2:43: hosts.intake."größe": unknown key; known keys: anti_affinity, clustered, drain_timeout, failback, failover, group, possible_owners, preferred_owners, restart, standby`,
 		`app.json:2:73: hosts.intake.drain_timeout: is the number 30, want a duration such as 30s or 5m; add the unit, as in 30s`,
 		`app.json:4:63: receive_locations.orders.endpoint.address: is empty; write a value (Server, as host or host:port)`,
 		`app.json:6:4: receive_locations.orders.to[1]: there is no send port "epr"; did you mean erp?`,

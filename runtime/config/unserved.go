@@ -10,10 +10,6 @@ var unserved = []struct {
 	served any     // a value that changes nothing and is let through; nil: none
 	remedy string
 }{
-	{keyPath{"hosts", "*", "failback"}, "never", "write failback: never, and move hosts back with fairlead host move"},
-	{keyPath{"hosts", "*", "restart"}, nil, "remove it; a handler that ends is started again on the same node, with growing pauses"},
-	{keyPath{"hosts", "*", "failover"}, nil, "remove it; a host moves when its node dies, is cut off or drained, or by fairlead host move"},
-	{keyPath{"hosts", "*", "anti_affinity"}, nil, "remove it; keep groups apart with possible_owners or preferred_owners"},
 	{keyPath{"hosts", "*", "limits"}, nil, "remove it; limit the service as a whole, for example with MemoryMax= in its systemd unit"},
 	{keyPath{"receive_locations", "*", "schedule", "window"}, nil, "remove it; the location polls around the clock"},
 	{keyPath{"receive_locations", "*", "schedule", "timezone"}, nil, "remove it; it belongs to window"},
@@ -31,7 +27,7 @@ func (d *document) refuseUnserved() {
 			if u.served != nil && t.kind == scalarKind && t.value == u.served {
 				return
 			}
-			if wrongKind(t, u.served) {
+			if _, ok := t.value.(bool); u.served != nil && t.kind == scalarKind && !ok {
 				return // the schema says so
 			}
 			d.handle(p)
@@ -41,22 +37,6 @@ func (d *document) refuseUnserved() {
 			}
 			d.keyErrorf(p, u.remedy, "%s", problem)
 		})
-	}
-}
-
-// wrongKind reports whether a value is not of the kind of the served one, except
-// for sections, which may be the long form of a setting.
-func wrongKind(t *tree, served any) bool {
-	if served == nil || t.kind == mapKind {
-		return false
-	}
-	switch served.(type) {
-	case bool:
-		_, ok := t.value.(bool)
-		return !ok
-	default:
-		// A misspelt word is the schema's; those that will be served are known.
-		return t.value != "immediate"
 	}
 }
 

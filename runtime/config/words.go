@@ -40,6 +40,9 @@ func wrongValue(k jsonschema.ErrorKind, v any, sub map[string]any) (problem, rem
 		if isDuration(sub) {
 			return is + ", want a duration", "write it as " + examples(sub, "30s")
 		}
+		if k.Want == windowPattern {
+			return is + ", want a window of the day", "write it as " + examples(sub, "22:00-04:00")
+		}
 		return is + ", which does not match " + k.Want, exampleRemedy(sub)
 	case *kind.MinLength:
 		if v == "" {

@@ -113,3 +113,30 @@ func BenchmarkLaunch(b *testing.B) {
 		}
 	}
 }
+
+// What a host waits for when it is started: from nothing to Ready, and from a
+// prepared process to Ready.
+func BenchmarkStart(b *testing.B) {
+	for _, kind := range []string{"cold", "prepared"} {
+		b.Run(kind, func(b *testing.B) {
+			s, _, _ := spec(b, "echo")
+			s.Endpoints = []*adapterpb.Endpoint{{Name: "erp", Properties: []byte(`{}`), MaxInFlight: 1}}
+			for b.Loop() {
+				b.StopTimer()
+				if kind == "prepared" {
+					s.Prepared = prepare(b, s)
+				}
+				b.StartTimer()
+				h, err := Start(context.Background(), s)
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.StopTimer()
+				if err := h.Stop(context.Background()); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+			}
+		})
+	}
+}

@@ -65,6 +65,22 @@ func notFound(name string, dirs []string) error {
 		name, Prefix, name, where)
 }
 
+// pin checks that the binary is one to start, and makes its path absolute.
+func (b *Binary) pin() error {
+	switch {
+	case b.Err != nil:
+		return b.Err
+	case b.Path == "" || b.SHA256 == "":
+		return errors.New("handler: the binary has no path or no checksum: take it from Scan")
+	}
+	abs, err := filepath.Abs(b.Path)
+	if err != nil {
+		return fmt.Errorf("adapter %s: %w", b.Name, err)
+	}
+	b.Path = abs
+	return nil
+}
+
 // openBinary opens the file for checking and executing. The caller closes it.
 func openBinary(name, path string) (*os.File, fs.FileInfo, error) {
 	// Looked at before it is opened: opening a FIFO would wait for a writer.

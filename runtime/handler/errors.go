@@ -18,6 +18,11 @@ var (
 	// ErrNotAnswering is the reason of a handler that was killed because its main
 	// loop did not answer pings.
 	ErrNotAnswering = errors.New("stopped answering")
+	// ErrSurvives says that a process, or one that it had started, is still there
+	// although it got SIGKILL: it hangs in the kernel. The error is a
+	// *SurvivesError. While the process is there the node must not let another act
+	// in its place before its own lease has ended.
+	ErrSurvives = errors.New("does not end although it was killed")
 	// ErrExited is returned by Send when the process is gone.
 	ErrExited = errors.New("handler has exited")
 	// ErrNotFound says that there is no binary for an adapter.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,9 +44,17 @@ type Spec struct {
 	// the back pressure. It may call Send (see there), Renew and Kill, but not Stop.
 	// Required.
 	Receive func(*adapterpb.FromAdapter)
+	// KillWithin is how long the process may take to be gone when it got SIGKILL,
+	// after which it counts as one that cannot be killed (ErrSurvives). 0 means the
+	// constant KillWithin, 2 s.
+	KillWithin time.Duration
+	// Prepared, if set, is used instead of a new process, provided that it is still
+	// alive and of the same binary; else it is closed. It is used up either way.
+	Prepared *Prepared
 
-	// times is for tests; zero fields get the defaults.
+	// times and means are for tests; zero fields get the defaults.
 	times times
+	means means
 }
 
 // times are the waits of a handler.
@@ -120,56 +127,62 @@ type Handler struct {
 
 // Start launches the process, checks that it is what Scan saw, configures it and
 // returns when it is Ready. ctx bounds the start only. The errors say what is wrong
-// with the binary or how the process ended; nothing is left behind after one.
-// Endpoints that the adapter refuses are no error: see Rejected.
+// with the binary or how the process ended; nothing is left behind after one, unless
+// it is ErrSurvives. Endpoints that the adapter refuses are no error: see Rejected.
 func Start(ctx context.Context, s Spec) (*Handler, error) {
-	if err := s.prepare(); err != nil {
-		return nil, err
-	}
-	b := s.Binary
-	inst, err := launch(ctx, launchSpec{
-		name: b.Name, path: b.Path, sha256: b.SHA256, base: s.RuntimeDir,
-		inherit: s.Inherit, log: s.Log, timeout: s.times.start,
-	})
+	err := s.prepare()
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, s.Prepared.Close())
 	}
-	if err := identify(ctx, inst, b); err != nil {
-		inst.close(0)
-		return nil, err
+	inst := s.Prepared.take(ctx, s)
+	if inst == nil {
+		if inst, err = s.launch(ctx); err != nil {
+			return nil, err
+		}
 	}
 	h, err := open(inst, s)
 	if err != nil {
-		inst.close(0)
-		return nil, err
+		return nil, inst.discard(err)
 	}
 	if err := h.awaitReady(ctx); err != nil {
 		h.end(err)
-		<-h.done
+		<-h.done // bounded: see supervise
 		return nil, h.startError(err)
 	}
 	return h, nil
 }
 
+// launch starts a process of the binary and checks that it is what was found.
+func (s *Spec) launch(ctx context.Context) (*instance, error) {
+	b := s.Binary
+	inst, err := launch(ctx, launchSpec{
+		name: b.Name, path: b.Path, sha256: b.SHA256, base: s.RuntimeDir, inherit: s.Inherit,
+		log: s.Log, timeout: s.times.start, kill: s.KillWithin, means: s.means,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := identify(ctx, inst, b); err != nil {
+		return nil, inst.discard(err)
+	}
+	return inst, nil
+}
+
 func (s *Spec) prepare() error {
-	switch {
-	case s.Binary.Err != nil:
-		return s.Binary.Err
-	case s.Binary.Path == "" || s.Binary.SHA256 == "":
-		return errors.New("handler: the binary has no path or no checksum: take it from Scan")
-	case s.Lease == nil || s.Receive == nil:
+	if s.Lease == nil || s.Receive == nil {
 		return errors.New("handler: Lease and Receive are required")
 	}
-	abs, err := filepath.Abs(s.Binary.Path)
-	if err != nil {
-		return fmt.Errorf("adapter %s: %w", s.Binary.Name, err)
+	if err := s.Binary.pin(); err != nil {
+		return err
 	}
-	s.Binary.Path = abs
 	if s.Lease().Sub(bootclock.Now()) <= leaseMargin {
 		return fmt.Errorf("adapter %s: not started: %w", s.Binary.Name, ErrLeaseEnded)
 	}
 	s.Log = orDiscard(s.Log).With("adapter", s.Binary.Name, "host", s.Host)
 	s.times = s.times.orDefault()
+	if s.KillWithin <= 0 {
+		s.KillWithin = KillWithin
+	}
 	return nil
 }
 
@@ -246,11 +259,16 @@ func (h *Handler) awaitReady(ctx context.Context) error {
 	}
 }
 
-// startError prefers how the process ended by itself to what we saw of that.
+// startError prefers how the process ended by itself, and that it did not end, to
+// what we saw of that.
 func (h *Handler) startError(err error) error {
+	end := h.Err()
 	var exit *ExitError
-	if errors.As(h.Err(), &exit) {
+	if errors.As(end, &exit) {
 		return exit
+	}
+	if errors.Is(end, ErrSurvives) {
+		return end
 	}
 	return err
 }
@@ -264,12 +282,13 @@ func (h *Handler) Rejected() []*adapterpb.EndpointState { return h.rejected }
 func (h *Handler) PID() int { return h.inst.proc.pid() }
 
 // Done is closed when the process has been reaped, all that it had said has been
-// passed to Receive, and nothing of it is left.
+// passed to Receive, and nothing of it is left; or, with ErrSurvives, when something
+// of it is still there KillWithin after SIGKILL.
 func (h *Handler) Done() <-chan struct{} { return h.done }
 
 // Err is nil until Done is closed, and then never: ErrStopped after Stop or Kill,
 // ErrLeaseEnded, ErrNotAnswering, or an *ExitError if nobody asked the process to
-// end.
+// end; a *SurvivesError, whatever the reason, if it did not end.
 func (h *Handler) Err() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -193,6 +193,28 @@ func checkNothingLeft(t testing.TB, runtimeDir string, pid int) {
 	}
 }
 
+// freeze stops the process, and returns when all of it stands still.
+func freeze(t testing.TB, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat("/proc/self/stat"); err != nil {
+		return // cannot be seen here
+	}
+	eventually(t, "the process stands still", func() bool {
+		stats, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		for _, path := range stats {
+			stat, err := os.ReadFile(path)
+			_, rest, _ := strings.Cut(string(stat), ") ")
+			if err == nil && !strings.HasPrefix(rest, "T") {
+				return false
+			}
+		}
+		return len(stats) > 0
+	})
+}
+
 // alive tells whether pid runs: a zombie that nobody has reaped does not.
 func alive(pid int) bool {
 	if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {

@@ -23,9 +23,11 @@ const (
 	// StartTimeout is how long a plugin may take from its start to its handshake
 	// and its answer to Describe, each.
 	StartTimeout = 10 * time.Second
-	// reapWithin bounds the wait for a process that got SIGKILL. Only one that
-	// hangs in the kernel takes that long.
-	reapWithin = 5 * time.Second
+	// KillWithin is how long a process that got SIGKILL may take to be gone, unless
+	// the Spec says otherwise. Only one that hangs in the kernel takes that long.
+	KillWithin = 2 * time.Second
+	// closeWithin bounds what is left to do when the process is gone.
+	closeWithin = 5 * time.Second
 	// exitWithin is how long a plugin may take to end by itself when asked to.
 	exitWithin = 2500 * time.Millisecond
 
@@ -41,6 +43,9 @@ type launchSpec struct {
 	inherit            []*os.File
 	log                *slog.Logger
 	timeout            time.Duration
+	// kill is the Spec's KillWithin, means are for tests.
+	kill  time.Duration
+	means means
 }
 
 // instance is a launched plugin: its process, go-plugin's client and ours.
@@ -75,16 +80,28 @@ func launch(ctx context.Context, s launchSpec) (*instance, error) {
 	select {
 	case err = <-connected:
 	case <-ctx.Done():
-		// go-plugin's Start takes no context. It returns when the process is gone.
-		i.proc.kill()
-		<-connected //nolint:errcheck // it fails because of the kill
+		// go-plugin's Start takes no context. It returns when the process is gone,
+		// and at its own time-out if that hangs in the kernel.
+		if i.proc.finish(s.kill) == nil {
+			<-connected //nolint:errcheck // it fails because of the kill
+		}
 		err = context.Cause(ctx)
 	}
 	if err == nil {
 		return i, nil
 	}
-	i.close(0)
+	if left := i.close(0); left != nil {
+		return nil, left
+	}
 	return nil, i.explain(err, i.proc.exitError(true))
+}
+
+// discard closes an instance that err made useless, and returns what to report.
+func (i *instance) discard(err error) error {
+	if left := i.close(0); left != nil {
+		return fmt.Errorf("%w (after: %w)", left, err)
+	}
+	return err
 }
 
 func (i *instance) config() *plugin.ClientConfig {
@@ -161,11 +178,29 @@ func (i *instance) callError(ctx context.Context, what string, err error) error 
 }
 
 // close asks the plugin to end, and after grace kills its group. It returns when
-// everything the plugin had is gone, or after a bounded time. It may be called
-// several times, also at the same time.
-func (i *instance) close(grace time.Duration) {
+// everything the plugin had is gone, or after a bounded time with a *SurvivesError.
+// It may be called several times, also at the same time.
+func (i *instance) close(grace time.Duration) error {
+	i.shutDown()
+	if i.waitClosed(grace) {
+		return i.proc.finish(i.spec.kill)
+	}
+	err := i.proc.finish(i.spec.kill)
+	switch {
+	case err != nil:
+		i.spec.log.Error("adapter process does not end although it was killed",
+			"adapter", i.spec.name, "error", err)
+	case !i.waitClosed(closeWithin):
+		i.spec.log.Error("adapter process is gone, but what belongs to it here is not closed yet",
+			"adapter", i.spec.name)
+	}
+	return err
+}
+
+// shutDown asks the plugin to end and, when it has, frees what belongs to it here.
+func (i *instance) shutDown() {
 	i.closeOnce.Do(func() {
-		go func() {
+		go func() { // closed says when it has ended
 			defer close(i.closed)
 			i.client.Kill()
 			i.mu.Lock()
@@ -174,20 +209,12 @@ func (i *instance) close(grace time.Duration) {
 			for _, c := range conns {
 				c.Close()
 			}
-			if i.proc.pid() != 0 && i.proc.wait(reapWithin) {
+			if i.proc.pid() != 0 && i.proc.wait(closeWithin) {
 				<-i.proc.drained
 			}
 			i.dir.remove()
 		}()
 	})
-	if i.waitClosed(grace) {
-		return
-	}
-	i.proc.kill()
-	if !i.waitClosed(2 * reapWithin) {
-		i.spec.log.Error("adapter process does not end although it was killed",
-			"adapter", i.spec.name, "pid", i.proc.pid())
-	}
 }
 
 func (i *instance) waitClosed(d time.Duration) bool {

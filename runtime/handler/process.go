@@ -23,6 +23,7 @@ type process struct {
 	dir                string
 	inherit            []*os.File
 	log                *slog.Logger
+	means              means
 
 	// hello holds the first line of standard output; helloCh is closed when it is
 	// there or never will be.
@@ -30,9 +31,13 @@ type process struct {
 	helloCh chan struct{}
 	last    *tail
 
-	// exited is closed when the process has been reaped, drained when everything
-	// that it wrote has been read as well.
+	// exited is closed when the process has been reaped and its descendants have
+	// been looked for, drained when everything that it wrote has been read as well.
 	exited, drained chan struct{}
+	// killedCh is closed by the first kill.
+	killedCh chan struct{}
+	// stray is a descendant that outlived SIGKILL, set before exited is closed.
+	stray *survivor
 
 	mu      sync.Mutex
 	proc    *os.Process
@@ -43,14 +48,19 @@ type process struct {
 }
 
 func newProcess(s launchSpec, dir string) *process {
-	return &process{
+	p := &process{
 		name: s.name, path: s.path, sha256: s.sha256,
-		dir: dir, inherit: s.inherit, log: s.log,
-		helloCh: make(chan struct{}),
-		last:    &tail{},
-		exited:  make(chan struct{}),
-		drained: make(chan struct{}),
+		dir: dir, inherit: s.inherit, log: s.log, means: s.means,
+		helloCh:  make(chan struct{}),
+		last:     &tail{},
+		exited:   make(chan struct{}),
+		drained:  make(chan struct{}),
+		killedCh: make(chan struct{}),
 	}
+	if p.means.signal == nil {
+		p.means = means{signal: sweep, hunt: hunt}
+	}
+	return p
 }
 
 // pipes are both ends of the process's standard streams.
@@ -114,7 +124,8 @@ func (p *process) start() error {
 	return nil
 }
 
-// life is the goroutine of the process: fork, wait, sweep the group, reap.
+// life is the goroutine of the process: fork, wait, sweep the group and whoever
+// has left it, reap.
 func (p *process) life(file *os.File, pp *pipes, forked chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -126,11 +137,13 @@ func (p *process) life(file *os.File, pp *pipes, forked chan<- error) {
 	forked <- nil
 	state := awaitExit(p.proc)
 
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	// On Linux the leader is still a zombie here: nobody else can have been given
 	// its number, so this hits its own group or nothing.
-	sweep(p.proc)
+	p.means.signal(p.proc)
+	stray := p.means.hunt(p.dir, p.proc.Pid, huntWithin)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stray = stray
 	if state == nil {
 		state, _ = p.proc.Wait()
 	}
@@ -212,17 +225,6 @@ func (p *process) readStderr(r io.Reader) {
 		p.last.add(line)
 		logLine(p.log, line, cut, "stderr")
 	})
-}
-
-// kill sends SIGKILL to the whole group. It does not wait. A process that has not
-// been started will not be.
-func (p *process) kill() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.killed = true
-	if p.started && !p.reaped {
-		sweep(p.proc)
-	}
 }
 
 // wait returns whether the process was reaped within d. A process that never

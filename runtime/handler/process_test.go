@@ -22,19 +22,29 @@ func sprint(t bootclock.Time) string { return fmt.Sprint(int64(t)) }
 // hostRole is the name under which this binary plays a runtime.
 const hostRole = "test-runtime"
 
-// playHost starts the adapter that it is told on its standard input, prints its
-// process's number and waits to be killed.
+// playHost starts or prepares the adapter that it is told on its standard input,
+// prints its process's number and waits to be killed.
 func playHost() {
 	in := bufio.NewScanner(os.Stdin)
 	var args []string
-	for len(args) < 4 && in.Scan() {
+	for len(args) < 5 && in.Scan() {
 		args = append(args, in.Text())
 	}
+	b := Binary{Name: args[0], Path: args[1], SHA256: args[2], Version: "1.2.3"}
+	if args[4] == "prepare" {
+		p, err := Prepare(context.Background(), PrepareSpec{Binary: b, RuntimeDir: args[3]})
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(p.PID())
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		return
+	}
 	h, err := Start(context.Background(), Spec{
-		Binary:     Binary{Name: args[0], Path: args[1], SHA256: args[2], Version: "1.2.3"},
-		RuntimeDir: args[3],
-		Lease:      func() bootclock.Time { return bootclock.Now().Add(time.Hour) },
-		Receive:    func(*adapterpb.FromAdapter) {},
+		Binary: b, RuntimeDir: args[3],
+		Lease:   func() bootclock.Time { return bootclock.Now().Add(time.Hour) },
+		Receive: func(*adapterpb.FromAdapter) {},
 	})
 	if err != nil {
 		fmt.Println(err)
@@ -44,15 +54,13 @@ func playHost() {
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }
 
-func TestPluginDiesWithAKilledRuntime(t *testing.T) {
-	if _, err := os.Stat("/proc/self/stat"); err != nil {
-		t.Skip("the kernel kills orphans on Linux only; elsewhere the SDK sees its standard input end")
-	}
+// startHost starts a process that plays a runtime of the binary.
+func startHost(t *testing.T, b Binary, what string) (*exec.Cmd, io.Reader) {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := binary(t, "stubborn")
 	c := &exec.Cmd{Path: self, Args: []string{hostRole}, Stderr: os.Stderr}
 	in, err := c.StdinPipe()
 	if err != nil {
@@ -66,8 +74,13 @@ func TestPluginDiesWithAKilledRuntime(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
-	fmt.Fprintf(in, "%s\n%s\n%s\n%s\n", b.Name, b.Path, b.SHA256, shortDir(t))
-	line, err := bufio.NewReader(out).ReadString('\n')
+	fmt.Fprintf(in, "%s\n%s\n%s\n%s\n%s\n", b.Name, b.Path, b.SHA256, shortDir(t), what)
+	return c, out
+}
+
+func readPID(t *testing.T, out *bufio.Reader) int {
+	t.Helper()
+	line, err := out.ReadString('\n')
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,6 +88,17 @@ func TestPluginDiesWithAKilledRuntime(t *testing.T) {
 	if err != nil {
 		t.Fatalf("the runtime says %q", line)
 	}
+	return pid
+}
+
+// hashicorp/go-plugin#10, spiffe/spire#93, #351 and #1962: a runtime that was killed
+// left its plugins, and each restart added a set.
+func TestRegressionGoPlugin10Spire93PluginDiesWithAKilledRuntime(t *testing.T) {
+	if _, err := os.Stat("/proc/self/stat"); err != nil {
+		t.Skip("the kernel kills orphans on Linux only; elsewhere the SDK sees its standard input end")
+	}
+	c, out := startHost(t, binary(t, "stubborn"), "start")
+	pid := readPID(t, bufio.NewReader(out))
 	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
 	if !alive(pid) {
 		t.Fatal("the plugin does not run")

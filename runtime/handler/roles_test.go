@@ -84,7 +84,9 @@ func playAdapter(role string) {
 	case "attack":
 		attack(os.Stderr)
 	case "holder":
-		holdPipes()
+		startGrandchild(nil)
+	case "deserter":
+		startGrandchild(&syscall.SysProcAttr{Setsid: true})
 	}
 	plugin.Serve(&plugin.ServeConfig{
 		HandshakeConfig:  wire.Handshake,
@@ -107,13 +109,13 @@ func attack(w io.Writer) {
 	fmt.Fprintln(w, `{"time":"2026-01-02T03:04:05Z","level":"ERROR","msg":"survived","n":7}`)
 }
 
-// holdPipes starts a grandchild that keeps our standard output and error open.
-func holdPipes() {
+// startGrandchild starts one that keeps our standard output and error open.
+func startGrandchild(attr *syscall.SysProcAttr) {
 	self, err := os.Executable()
 	if err != nil {
 		panic(err)
 	}
-	c := &exec.Cmd{Path: self, Args: []string{Prefix + "orphan"}, Stdout: os.Stdout, Stderr: os.Stderr}
+	c := &exec.Cmd{Path: self, Args: []string{Prefix + "orphan"}, Stdout: os.Stdout, Stderr: os.Stderr, SysProcAttr: attr}
 	if err := c.Start(); err != nil {
 		panic(err)
 	}

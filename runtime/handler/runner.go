@@ -2,7 +2,6 @@ package handler
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -50,7 +49,7 @@ var _ runner.Runner = pluginRunner{}
 
 // runnerFunc is called with the environment that the handshake needs.
 func (p *process) runnerFunc(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.Runner, error) {
-	p.env = append(reducedEnv(), wire.LogLevelEnv+"="+logLevel(p.log))
+	p.env = append(reducedEnv(), wire.LogLevelEnv+"="+logLevel(p.log), markEnv+"="+p.dir)
 	p.env = append(p.env, cmd.Env...)
 	return pluginRunner{p}, nil
 }
@@ -73,11 +72,7 @@ func (r pluginRunner) Wait(ctx context.Context) error {
 }
 
 func (r pluginRunner) Kill(context.Context) error {
-	r.p.kill()
-	if !r.p.wait(reapWithin) {
-		return errors.New("process was killed but does not end")
-	}
-	return nil
+	return r.p.finish(KillWithin)
 }
 
 // ID is empty for a process that was never started: go-plugin takes that as

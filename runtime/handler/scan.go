@@ -151,7 +151,7 @@ func (b *Binary) fill(ctx context.Context, log *slog.Logger) error {
 func (b *Binary) launchSpec(log *slog.Logger) launchSpec {
 	return launchSpec{
 		name: b.Name, path: b.Path, sha256: b.SHA256,
-		log: log.With("adapter", b.Name), timeout: StartTimeout,
+		log: log.With("adapter", b.Name), timeout: StartTimeout, kill: KillWithin,
 	}
 }
 

@@ -16,11 +16,12 @@ const hangUpWithin = time.Second
 // way until ctx ends, closes its endpoints and exits, and is killed if it does not.
 // What it says meanwhile still reaches Receive, and what Send has queued still
 // reaches it. It returns when the process has been reaped, at most some seconds
-// after ctx has ended (up to 4 for a plugin that does not obey, and 5 more for a
-// process that hangs in the kernel).
+// after ctx has ended (up to 4 for a plugin that does not obey, and KillWithin more
+// for a process that hangs in the kernel).
 //
 // The error is nil if the process drained, or had been stopped before; otherwise it
-// says that the process was ended with work under way, or how it ended by itself.
+// says that the process was ended with work under way, or how it ended by itself, or
+// that something of it is left (ErrSurvives).
 // A second Stop waits for the first; if its ctx ends before, it kills. Stop must
 // not be called from Receive, which it waits for.
 func (h *Handler) Stop(ctx context.Context) error {
@@ -29,7 +30,7 @@ func (h *Handler) Stop(ctx context.Context) error {
 	}
 	select {
 	case <-h.done:
-		return nil
+		return h.left()
 	default:
 	}
 	err := h.drain(ctx)
@@ -37,8 +38,9 @@ func (h *Handler) Stop(ctx context.Context) error {
 		h.setCause(ErrStopped)
 		h.part(ctx)
 	}
-	if !closedWithin(h.done, 2*reapWithin) {
-		return h.unkillable()
+	<-h.done // bounded: see supervise
+	if left := h.left(); left != nil {
+		return left
 	}
 	if own := h.Err(); err != nil && !errors.Is(own, ErrStopped) {
 		return own // it ended by itself, or for a reason that came first
@@ -69,18 +71,19 @@ func (h *Handler) part(ctx context.Context) {
 func (h *Handler) awaitStop(ctx context.Context) error {
 	select {
 	case <-h.done:
-		return nil
 	case <-ctx.Done():
+		h.end(ErrStopped)
+		<-h.done // bounded: see supervise
 	}
-	h.Kill()
-	if !closedWithin(h.done, 2*reapWithin) {
-		return h.unkillable()
-	}
-	return nil
+	return h.left()
 }
 
-func (h *Handler) unkillable() error {
-	return fmt.Errorf("adapter %s (pid %d) does not end although it was killed", h.spec.Binary.Name, h.PID())
+// left looks again whether anything is left of a handler that is done.
+func (h *Handler) left() error {
+	if !errors.Is(h.Err(), ErrSurvives) {
+		return nil
+	}
+	return h.inst.proc.finish(h.spec.KillWithin)
 }
 
 // drain asks for and waits for Drained.
@@ -106,12 +109,12 @@ func (h *Handler) drain(ctx context.Context) error {
 	}
 }
 
-// Kill ends the process and its group at once, whatever state they are in, and
-// returns when the process has been reaped. It may be called at any time, also
-// during Stop and from Receive.
-func (h *Handler) Kill() {
+// Kill ends the process and all it started at once, whatever state they are in, and
+// returns when they are gone, or KillWithin later with a *SurvivesError (ErrSurvives)
+// that names a process which is not: it hangs in the kernel, and may still finish one
+// last call there. Kill may be called again to look whether it is gone by then. It
+// may be called at any time, also during Stop and from Receive.
+func (h *Handler) Kill() error {
 	h.end(ErrStopped)
-	if !h.inst.proc.wait(reapWithin) {
-		h.log.Error("adapter process does not end although it was killed", "pid", h.PID())
-	}
+	return h.inst.proc.finish(h.spec.KillWithin)
 }

@@ -78,31 +78,42 @@ func (h *Handler) setCause(cause error) {
 	}
 }
 
-// supervise waits for the end of the process and cleans up after it.
+// supervise waits for the end of the process, or for what must have been its end,
+// and cleans up after it.
 func (h *Handler) supervise() {
 	defer close(h.done)
-	<-h.inst.proc.exited
+	left := h.inst.proc.awaitEnd(h.spec.KillWithin)
 	close(h.gone)
 	// What the process had said before its end is still read: an acknowledgement
 	// in there saves a message from being in doubt.
 	if !closedWithin(h.recvDone, exitAfterStream) {
 		h.cancel()
-		if !closedWithin(h.recvDone, reapWithin) {
+		if !closedWithin(h.recvDone, closeWithin) {
 			h.log.Error("Receive does not return although the adapter has exited", "pid", h.PID())
 		}
 	}
 	h.cancel()
 	h.loops.Wait()
-	h.inst.close(0)
+	if left == nil {
+		left = h.inst.close(0)
+	} else {
+		h.inst.shutDown() // without waiting: it has been waited for
+	}
 
 	exit := h.inst.proc.exitError(!h.isReady.Load())
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.err = exit
-	if h.cause != nil {
+	switch {
+	case left != nil && h.cause != nil:
+		h.err = fmt.Errorf("%w (it was killed because: %w)", left, h.cause)
+	case left != nil:
+		h.err = left
+	case h.cause != nil:
 		h.err = fmt.Errorf("adapter %s (pid %d): %w", h.spec.Binary.Name, h.PID(), h.cause)
+	default:
+		h.err = exit
 	}
-	if !errors.Is(h.err, ErrStopped) {
+	if left != nil || !errors.Is(h.err, ErrStopped) {
 		h.log.Warn("adapter process ended", "pid", h.PID(), "reason", h.err.Error())
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -74,9 +73,7 @@ func TestEndOfLeaseKillsAStoppedProcess(t *testing.T) {
 	lease.Store(int64(bootclock.Now().Add(time.Hour)))
 	s.Lease = func() bootclock.Time { return bootclock.Time(lease.Load()) }
 	h := start(t, s)
-	if err := syscall.Kill(h.PID(), syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	freeze(t, h.PID())
 	lease.Store(0)
 	await(t, h.Done(), "the end of the handler")
 	if err := h.Err(); !errors.Is(err, ErrLeaseEnded) {
@@ -103,9 +100,7 @@ func TestRenewReachesTheAdapter(t *testing.T) {
 func TestRenewNeverBlocksOnAnAdapterThatDoesNotRead(t *testing.T) {
 	s, _, _ := spec(t, "good")
 	h := start(t, s)
-	if err := syscall.Kill(h.PID(), syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	freeze(t, h.PID())
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	big := sendMessage(1)

@@ -1,11 +1,23 @@
 // Package host runs one host on this node: its handlers, one process per adapter,
-// each started again with back-off when it ends, and fed with the lease. It says
-// how they fare. When a host may run, and whether items move, is decided by
-// ownership and the exchange.
+// each started again with back-off when it ends, and fed with the lease.
+//
+// It is answerable for the policy of failures on this node: a handler that ends is
+// started again at once, the next time later, and when it has ended more often than
+// RestartPolicy allows, the host says so, once, to whoever can take it elsewhere. It
+// promises that it never starts a process beside one that could not be killed, that
+// the end of a host is bounded in time, and that it says so if a process is left
+// (ErrSurvives). It tells which locations make no progress (Stalled); whether their
+// source can be reached from elsewhere, it does not know.
+//
+// When a host may run, where it runs next, and whether items move, is decided by
+// ownership, placement and the exchange.
 package host
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -13,6 +25,7 @@ import (
 	"time"
 
 	"github.com/fairlead-io/fairlead/runtime/exchange"
+	"github.com/fairlead-io/fairlead/runtime/handler"
 	"github.com/fairlead-io/fairlead/sdk/bootclock"
 	adapterpb "github.com/fairlead-io/fairlead/sdk/proto"
 )
@@ -27,7 +40,15 @@ const (
 	launchTimeout = 30 * time.Second
 	// stopTimeout bounds the end of a handler that has nothing under way any more.
 	stopTimeout = 5 * time.Second
+	// endWithin bounds Kill as a whole: a launch that is under way, and then twice
+	// the time that a process may take to be gone.
+	endWithin = 10 * time.Second
 )
+
+// ErrSurvives is what Stop and Kill return while a process of the host is there that
+// got SIGKILL and does not end, with its number and state in the text. The node must
+// then keep the group, and give up its lease.
+var ErrSurvives = handler.ErrSurvives
 
 // Process is a running handler.
 type Process interface {
@@ -37,9 +58,10 @@ type Process interface {
 	// Rejected are the endpoints that cannot work as configured.
 	Rejected() []*adapterpb.EndpointState
 	// Stop drains and ends it, within ctx; Kill ends it at once. Both return when
-	// the process and all it started are gone.
+	// the process and all it started are gone, or in bounded time with ErrSurvives.
+	// Kill may be called again, and then looks again.
 	Stop(ctx context.Context) error
-	Kill()
+	Kill() error
 	// Err says why it ended.
 	Err() error
 	PID() int
@@ -74,8 +96,36 @@ type Config struct {
 	Exchange *exchange.Exchange
 	Ports    *exchange.Ports
 	Lease    Lease
-	Log      *slog.Logger
+	// Restart is how often a handler may end before the host has failed here.
+	Restart RestartPolicy
+	// Failed is called with a sentence for people when the host has failed here: a
+	// handler ended (crashed, hung, could not be launched) more often than Restart
+	// allows, or left a process that cannot be killed. It is called at most once,
+	// from a goroutine of the host, and must neither block nor call Stop or Kill.
+	// After it the host keeps the handler down for two seconds, for its owner to
+	// stop it and have another node take over. If nobody does, because there is
+	// nowhere to go, it goes on trying with growing pauses. Nil: it only does that.
+	Failed func(reason string)
+	// StallAfter is how long a location may be out of reach of its source before
+	// Stalled tells of it. Default 1 minute. A restart of a server takes that long.
+	StallAfter time.Duration
+	// PollStallAfter is the same for a location that lists and does not come to an
+	// end. Default 6 minutes: an adapter may take 5 to list, and is told so then;
+	// longer than that takes only one that does not listen.
+	PollStallAfter time.Duration
+	Log            *slog.Logger
 }
+
+// RestartPolicy allows Max ends of a handler Within a time.
+type RestartPolicy struct {
+	// Max is how often the handler may end and be started again on this node.
+	Max int
+	// Within is the length of the window that is looked at, back from each end. 0
+	// means the default policy: one restart in 15 minutes.
+	Within time.Duration
+}
+
+var defaultRestart = RestartPolicy{Max: 1, Within: 15 * time.Minute}
 
 // Host is a running host.
 type Host struct {
@@ -85,45 +135,89 @@ type Host struct {
 	cancel   context.CancelFunc
 	draining chan struct{}
 	once     sync.Once
+	failed   sync.Once
+	progress *progress
 	tasks    sync.WaitGroup
+	done     chan struct{} // closed when all tasks have ended
 }
 
 // Start starts the host's handlers and returns at once.
 func Start(cfg Config) *Host {
+	if cfg.Restart.Within <= 0 {
+		cfg.Restart = defaultRestart
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	h := &Host{cfg: cfg, ctx: ctx, cancel: cancel, draining: make(chan struct{})}
+	h := &Host{
+		cfg: cfg, ctx: ctx, cancel: cancel,
+		draining: make(chan struct{}), done: make(chan struct{}),
+		progress: newProgress(cmp.Or(cfg.StallAfter, time.Minute), cmp.Or(cfg.PollStallAfter, 6*time.Minute)),
+	}
 	for _, spec := range cfg.Handlers {
 		r := &run{h: h, spec: spec, log: cfg.Log.With("host", cfg.Name, "adapter", spec.Adapter), state: "starting"}
 		h.runs = append(h.runs, r)
 		h.tasks.Go(r.loop)
 	}
+	go func() { // ends with the handlers
+		defer close(h.done)
+		h.tasks.Wait()
+	}()
 	return h
 }
 
 // Stop ends the handlers in order, within ctx, and returns when they are gone.
-// What is left at ctx's end is killed. Items under way should have been drained
-// from the exchange before.
-func (h *Host) Stop(ctx context.Context) {
+// What is left at ctx's end is killed, as by Kill. Items under way should have been
+// drained from the exchange before.
+func (h *Host) Stop(ctx context.Context) error {
 	h.once.Do(func() { close(h.draining) })
-	done := make(chan struct{})
-	go func() { // ends with the handlers, which Kill ends at the latest
-		defer close(done)
-		h.tasks.Wait()
-	}()
 	select {
-	case <-done:
+	case <-h.done:
 	case <-ctx.Done():
 	}
-	h.Kill()
-	<-done
+	return h.Kill()
 }
 
-// Kill ends the handlers at once and returns when they are gone. It may be called
-// during Stop, after it, and more than once.
-func (h *Host) Kill() {
+// Kill ends the handlers at once and returns when they are gone, or in bounded time
+// with ErrSurvives: usually two seconds, never much more than ten. It may be called
+// during Stop, after it, and more than once: each call looks again.
+func (h *Host) Kill() error {
 	h.cancel()
-	h.tasks.Wait()
+	t := time.NewTimer(endWithin)
+	defer t.Stop()
+	select {
+	case <-h.done:
+	case <-t.C:
+		return fmt.Errorf("host %s: %w: its handlers have not ended %v after they were told to",
+			h.cfg.Name, ErrSurvives, endWithin)
+	}
+	left := make(chan error, len(h.runs))
+	for _, r := range h.runs {
+		go func() { left <- r.leftover() }()
+	}
+	var err error
+	for range h.runs {
+		err = errors.Join(err, <-left)
+	}
+	if err != nil {
+		return fmt.Errorf("host %s: %w", h.cfg.Name, err)
+	}
+	return nil
 }
+
+// fail says that the host has failed here, if that has not been said.
+func (h *Host) fail(reason string) (told bool) {
+	if h.cfg.Failed == nil {
+		return false
+	}
+	h.failed.Do(func() {
+		told = true
+		h.cfg.Failed(reason)
+	})
+	return told
+}
+
+// Stalled returns the locations that have made no progress for too long, by name;
+// see Config.StallAfter. Locations of a handler that is down are not among them.
+func (h *Host) Stalled(now time.Time) []Stall { return h.progress.stalled(now) }
 
 // HandlerState is how one handler fares.
 type HandlerState struct {
@@ -139,159 +233,4 @@ func (h *Host) States() []HandlerState {
 	}
 	slices.SortFunc(states, func(a, b HandlerState) int { return strings.Compare(a.Adapter, b.Adapter) })
 	return states
-}
-
-// run is one handler through all its processes.
-type run struct {
-	h    *Host
-	spec Handler
-	log  *slog.Logger
-
-	mu       sync.Mutex
-	state    string // starting, running, failed or stopped
-	err      string
-	pid      int
-	restarts int
-}
-
-// loop runs one process after the other until the host stops.
-func (r *run) loop() {
-	defer r.set("stopped", nil, 0)
-	for failures := 0; ; failures++ {
-		began := time.Now()
-		err := r.live()
-		if r.h.ctx.Err() != nil || r.stopping() {
-			return
-		}
-		if time.Since(began) >= steadyAfter {
-			failures = 0
-		}
-		wait := min(firstBackoff<<min(failures, 10), longestBackoff)
-		r.log.Error("handler ended; it is started again", "error", err, "again_in", wait)
-		r.set("failed", err, 0)
-		timer := time.NewTimer(wait)
-		select {
-		case <-r.h.ctx.Done():
-		case <-r.h.draining:
-		case <-timer.C:
-		}
-		timer.Stop()
-		if r.h.ctx.Err() != nil || r.stopping() {
-			return
-		}
-		r.mu.Lock()
-		r.restarts++
-		r.mu.Unlock()
-	}
-}
-
-func (r *run) stopping() bool {
-	select {
-	case <-r.h.draining:
-		return true
-	default:
-		return false
-	}
-}
-
-// live is the life of one process; it returns why it ended.
-func (r *run) live() error {
-	launch, cancel := context.WithTimeout(r.h.ctx, launchTimeout)
-	defer cancel()
-	// What the process says waits until it is attached.
-	attached, failed := make(chan struct{}), make(chan struct{})
-	var p Process
-	p, err := r.spec.Launch(launch, func(m *adapterpb.FromAdapter) {
-		select { // only ever one of them is closed
-		case <-attached:
-			r.receive(p, m)
-		case <-failed:
-		}
-	})
-	if err != nil {
-		close(failed)
-		return err
-	}
-	r.attach(p)
-	close(attached)
-	defer r.h.cfg.Ports.Detach(p)
-	r.set("running", nil, p.PID())
-	r.log.Info("handler runs", "pid", p.PID())
-	return r.attend(p)
-}
-
-// attend feeds the lease until the process ends or is to end.
-func (r *run) attend(p Process) error {
-	for {
-		extended := r.h.cfg.Lease.Extended()
-		p.Renew(r.h.cfg.Lease.Deadline())
-		select {
-		case <-extended:
-		case <-p.Done():
-			p.Kill() // reaps, and takes what it may have left behind
-			return p.Err()
-		case <-r.h.ctx.Done():
-			p.Kill()
-			return nil
-		case <-r.h.draining:
-			return r.stop(p)
-		}
-	}
-}
-
-// stop ends the process in order, still feeding the lease.
-func (r *run) stop(p Process) error {
-	ctx, cancel := context.WithTimeout(r.h.ctx, stopTimeout)
-	defer cancel()
-	stopped := make(chan error, 1)
-	go func() { stopped <- p.Stop(ctx) }() // bounded by ctx
-	for {
-		extended := r.h.cfg.Lease.Extended()
-		p.Renew(r.h.cfg.Lease.Deadline())
-		select {
-		case err := <-stopped:
-			return err
-		case <-extended:
-		case <-r.h.ctx.Done():
-			p.Kill()
-			return <-stopped
-		}
-	}
-}
-
-func (r *run) attach(p Process) {
-	if r.h.cfg.Exchange != nil {
-		r.h.cfg.Exchange.Attach(p, r.spec.Locations)
-	}
-	for _, port := range r.spec.Ports {
-		r.h.cfg.Ports.Attach(p, port.Name, port.MaxInFlight)
-	}
-	for _, s := range p.Rejected() {
-		r.log.Error("endpoint rejected by its adapter", "endpoint", s.GetEndpoint(), "error", s.GetError().GetText())
-		r.receive(p, &adapterpb.FromAdapter{Kind: &adapterpb.FromAdapter_EndpointState{EndpointState: s}})
-	}
-}
-
-func (r *run) receive(p Process, m *adapterpb.FromAdapter) {
-	r.h.cfg.Ports.Handle(p, m)
-	if r.h.cfg.Exchange != nil {
-		r.h.cfg.Exchange.Handle(p, m)
-	}
-}
-
-func (r *run) set(state string, err error, pid int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.state, r.pid = state, pid
-	if err != nil {
-		r.err = err.Error()
-	} else if state == "running" {
-		r.err = ""
-	}
-}
-
-func (r *run) snapshot() HandlerState {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return HandlerState{Adapter: r.spec.Adapter, State: r.state, Error: r.err, PID: r.pid, Restarts: r.restarts}
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,6 +23,8 @@ type fakeProcess struct {
 	pid      int
 	rejected []*adapterpb.EndpointState
 	stuck    bool // Stop does not return before its context ends
+	// unkillable: nothing ends it, as long as this is set.
+	unkillable atomic.Bool
 
 	receive func(*adapterpb.FromAdapter)
 
@@ -57,15 +60,23 @@ func (p *fakeProcess) Stop(ctx context.Context) error {
 	if p.stuck {
 		<-ctx.Done()
 	}
+	if p.unkillable.Load() {
+		<-p.done
+	}
 	p.end(nil)
 	return ctx.Err()
 }
 
-func (p *fakeProcess) Kill() {
+func (p *fakeProcess) Kill() error {
 	p.mu.Lock()
 	p.kills++
 	p.mu.Unlock()
+	if p.unkillable.Load() {
+		time.Sleep(2 * time.Second) // of a fake clock
+		return fmt.Errorf("process %d in state %q: %w", p.pid, "uninterruptible sleep", ErrSurvives)
+	}
 	p.end(errors.New("signal: killed"))
+	return nil
 }
 
 type fakeLease struct {

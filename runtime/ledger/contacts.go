@@ -75,6 +75,15 @@ func (c *contacts) steady(id raft.ServerID) (steady time.Duration, last uint64) 
 	return now.Sub(f.since), f.last
 }
 
+// answers reports whether the follower has answered lately.
+func (c *contacts) answers(id raft.ServerID) bool {
+	now := c.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f, ok := c.seen[id]
+	return ok && now.Sub(f.at) <= c.gap
+}
+
 // Close implements raft.WithClose.
 func (c *contacts) Close() error {
 	if t, ok := c.Transport.(raft.WithClose); ok {

@@ -62,13 +62,14 @@ func (m *Machine) yield(y *pb.Yield) error {
 // longer gives to it, to the groups that they belong to.
 func (m *Machine) passOn(group string) {
 	belongs := m.current().GetLocations()
-	for location, holder := range m.s.Holders {
+	for _, location := range sortedKeys(m.s.Holders) {
 		switch to := belongs[location]; {
-		case holder != group || to == group:
+		case m.s.Holders[location] != group || to == group:
 		case to == "":
 			delete(m.s.Holders, location)
 		default:
 			m.s.Holders[location] = to
+			m.event(&pb.Event{Kind: "location-moved", Group: to, GapMs: -1, Text: fmt.Sprintf("location %s goes from group %s to %s", location, group, to)})
 		}
 	}
 }

@@ -34,8 +34,12 @@ type Timing struct {
 
 // Config is what Open needs.
 type Config struct {
-	// Node is the raft server's ID.
+	// Node is this node's name.
 	Node string
+	// Disk names this node's disk among all that the node ever had (see DiskID). With
+	// it, a node that lost its disk is another server to raft: it cannot break the
+	// promises that it has forgotten. Without it, a node must never lose its disk.
+	Disk string
 	// DataDir holds the log and the snapshots, in its folder raft.
 	DataDir string
 	// Stream carries raft's conversation. The ledger closes it.
@@ -54,6 +58,8 @@ type Config struct {
 	OnStuck func(silent time.Duration)
 	// StuckAfter is also the longest that Apply and Barrier wait. Default 10 s.
 	StuckAfter time.Duration
+	// Voters are the times of KeepVoters.
+	Voters VoterTimes
 
 	// Logs, Votes, Snapshots and Transport take the place of DataDir and Stream,
 	// all four or none: a ledger in memory. Transport must know pre-votes.
@@ -66,6 +72,8 @@ type Config struct {
 const (
 	defaultStuckAfter = 10 * time.Second
 	snapshotsKept     = 2
+	// logFile holds raft's log and votes, in the folder raft.
+	logFile = "log.db"
 	// raftIO bounds one exchange with a peer that does not answer.
 	raftIO = time.Second
 )
@@ -78,6 +86,8 @@ type Ledger struct {
 	fsm      *fsm
 	logs     raft.LogStore
 	contacts *contacts
+	requests *requests
+	identity *identity
 	closers  []func() error // undo Open, last in, first out; after raft has ended
 	leader   chan bool
 	pending  *pending
@@ -98,7 +108,7 @@ func Open(cfg Config) (*Ledger, error) {
 	}
 	l := &Ledger{
 		cfg: cfg, log: cfg.Log, fsm: newFSM(cfg.OnApply), leader: make(chan bool, 1),
-		pending: newPending(), done: make(chan struct{}),
+		pending: newPending(), done: make(chan struct{}), identity: newIdentity(cfg),
 	}
 	if err := l.open(); err != nil {
 		return nil, fmt.Errorf("open ledger: %w", errors.Join(err, l.undo()))
@@ -118,7 +128,11 @@ func (l *Ledger) open() error {
 		return fmt.Errorf("transport %T cannot ask for pre-votes", l.cfg.Transport)
 	}
 	l.logs = l.cfg.Logs
-	l.contacts = newContacts(l.cfg.Transport, votes, contactGap(l.cfg.Timing))
+	if err := l.identity.load(l.cfg.Votes); err != nil {
+		return err
+	}
+	l.requests = newRequests(l.cfg.Transport)
+	l.contacts = newContacts(l.requests, votes, contactGap(l.cfg.Timing))
 	l.closers = append(l.closers, l.contacts.Close)
 
 	notify := make(chan bool, 16)
@@ -129,6 +143,7 @@ func (l *Ledger) open() error {
 	if err != nil {
 		return err
 	}
+	l.noteCluster()
 	l.watch.Go(func() { l.follow(notify) })
 	return nil
 }
@@ -138,7 +153,7 @@ func (l *Ledger) openFiles(logger hclog.Logger) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	s, err := openStore(filepath.Join(dir, "log.db"))
+	s, err := openStore(filepath.Join(dir, logFile))
 	if err != nil {
 		return err
 	}
@@ -148,10 +163,9 @@ func (l *Ledger) openFiles(logger hclog.Logger) error {
 		return err
 	}
 	l.cfg.Logs, l.cfg.Votes, l.cfg.Snapshots = s, s, snapshots
-	l.cfg.Transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: l.cfg.Stream, MaxPool: 3, Timeout: raftIO, Logger: logger,
-		ServerAddressProvider: addresses(l.cfg.Address),
-	})
+	l.cfg.Transport = &named{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: &greeting{l.cfg.Stream, l.identity}, MaxPool: 3, Timeout: raftIO, Logger: logger,
+	}), l.cfg.Address}
 	return nil
 }
 
@@ -166,7 +180,7 @@ func (l *Ledger) undo() error {
 
 func raftConfig(cfg Config, notify chan<- bool) *raft.Config {
 	c := raft.DefaultConfig()
-	c.LocalID = raft.ServerID(cfg.Node)
+	c.LocalID = serverID(cfg.Node, cfg.Disk)
 	c.HeartbeatTimeout = cfg.Timing.Heartbeat
 	c.ElectionTimeout = cfg.Timing.Election
 	c.LeaderLeaseTimeout = cfg.Timing.LeaderLease
@@ -181,18 +195,6 @@ func raftConfig(cfg Config, notify chan<- bool) *raft.Config {
 	c.NoLegacyTelemetry = true
 	c.NotifyCh = notify
 	return c
-}
-
-// addresses tells raft where a node is now: its address may have changed.
-type addresses func(node string) string
-
-func (a addresses) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
-	if a != nil {
-		if address := a(string(id)); address != "" {
-			return raft.ServerAddress(address), nil
-		}
-	}
-	return "", fmt.Errorf("the address of %s is not known", id)
 }
 
 // follow turns raft's notices into the latest state of leadership, so that a slow
@@ -254,7 +256,8 @@ func (l *Ledger) WaitApplied(ctx context.Context, index uint64) error {
 // Leader is the name of the node that leads as far as this one knows, or "".
 func (l *Ledger) Leader() string {
 	_, id := l.raft.LeaderWithID()
-	return string(id)
+	node, _ := splitID(id)
+	return node
 }
 
 // LeaderAddress is the address that the leader gave itself, or "". A node that
@@ -268,10 +271,46 @@ func (l *Ledger) LeaderAddress() string {
 // command proves it.
 func (l *Ledger) Leading() bool { return l.raft.State() == raft.Leader }
 
-// TransferLeadership hands the leadership to another voter, if this node has it.
+// LeaderChanges returns a channel with a signal after another node has become the
+// leader, as far as this one knows. stop ends it.
+func (l *Ledger) LeaderChanges() (changes <-chan struct{}, stop func()) {
+	seen := make(chan raft.Observation, 1)
+	o := raft.NewObserver(seen, false, func(o *raft.Observation) bool {
+		leader, ok := o.Data.(raft.LeaderObservation)
+		return ok && leader.LeaderID != ""
+	})
+	signal := make(chan struct{}, 1)
+	ended := make(chan struct{})
+	l.raft.RegisterObserver(o)
+	l.watch.Go(func() {
+		for {
+			select {
+			case <-seen:
+				select {
+				case signal <- struct{}{}:
+				default:
+				}
+			case <-ended:
+				return
+			case <-l.done:
+				return
+			}
+		}
+	})
+	var once sync.Once
+	return signal, func() {
+		once.Do(func() { l.raft.DeregisterObserver(o); close(ended) })
+	}
+}
+
+// TransferLeadership hands the leadership to another voter, if this node has it. If
+// there is no other, it gives its vote to a node that has kept up.
 func (l *Ledger) TransferLeadership(ctx context.Context) error {
 	if !l.Leading() {
 		return nil
+	}
+	if heir, ok := l.heir(); ok {
+		return l.bequeath(ctx, heir)
 	}
 	err := l.propose(ctx, func() raft.Future { return l.raft.LeadershipTransfer() })
 	if err != nil {

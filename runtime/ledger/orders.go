@@ -23,15 +23,15 @@ func (m *Machine) setNode(o *pb.SetNode) error {
 		return fmt.Errorf("node %q: %w", o.GetNode(), ErrUnknown)
 	}
 	if o.GetOrder() == pb.SetNode_REMOVE {
-		if err := m.removeNode(o.GetNode()); err != nil {
+		if err := m.removable(o.GetNode()); err != nil {
 			return err
 		}
-	} else {
-		n := m.node(o.GetNode())
-		n.Order, n.OrderAtMs = o.GetOrder(), m.at
-		if o.GetOrder() == pb.SetNode_RESUME {
-			n.ExpiredAtMs = nil
-		}
+		m.forgetOldSessions(o.GetNode())
+	}
+	n := m.node(o.GetNode())
+	n.Order, n.OrderAtMs = o.GetOrder(), m.at
+	if o.GetOrder() == pb.SetNode_RESUME {
+		n.ExpiredAtMs = nil
 	}
 	m.event(&pb.Event{Kind: kind, Node: o.GetNode(), Text: "by order"})
 	return nil
@@ -50,15 +50,14 @@ func (m *Machine) knows(node string) bool {
 	return false
 }
 
-// removeNode forgets a node. One that may still act cannot be forgotten.
-func (m *Machine) removeNode(node string) error {
+// removable refuses to remove a node that may still act. That it is removed is kept
+// until it registers again: the leader takes it out of the ledger's servers.
+func (m *Machine) removable(node string) error {
 	for _, s := range m.s.Sessions {
 		if s.Node == node && !s.Expired {
 			return fmt.Errorf("remove node %q: its incarnation %s has not ended: %w", node, s.Incarnation, ErrIllegal)
 		}
 	}
-	m.forgetOldSessions(node)
-	delete(m.s.Nodes, node)
 	return nil
 }
 

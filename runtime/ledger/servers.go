@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -13,6 +14,29 @@ import (
 type Server struct {
 	Node, Address string
 	Voter         bool
+	// Disk is the node's disk (see Config.Disk). The same node on another disk is
+	// another server: it remembers nothing of what the former one promised.
+	Disk string
+}
+
+func (s Server) id() raft.ServerID { return serverID(s.Node, s.Disk) }
+
+// serverID is how raft knows a node; a name holds no slash.
+func serverID(node, disk string) raft.ServerID {
+	if disk == "" {
+		return raft.ServerID(node)
+	}
+	return raft.ServerID(node + "/" + disk)
+}
+
+func splitID(id raft.ServerID) (node, disk string) {
+	node, disk, _ = strings.Cut(string(id), "/")
+	return node, disk
+}
+
+func serverOf(s raft.Server) Server {
+	node, disk := splitID(s.ID)
+	return Server{Node: node, Address: string(s.Address), Voter: s.Suffrage == raft.Voter, Disk: disk}
 }
 
 // changeTimeout bounds one change of raft's configuration.
@@ -32,7 +56,7 @@ func (l *Ledger) HasState() (bool, error) {
 func (l *Ledger) Bootstrap(servers []Server) error {
 	var c raft.Configuration
 	for _, s := range servers {
-		c.Servers = append(c.Servers, raft.Server{ID: raft.ServerID(s.Node), Address: raft.ServerAddress(s.Address), Suffrage: raft.Voter})
+		c.Servers = append(c.Servers, raft.Server{ID: s.id(), Address: raft.ServerAddress(s.Address), Suffrage: raft.Voter})
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), changeTimeout)
 	defer cancel()
@@ -51,7 +75,7 @@ func (l *Ledger) Servers() ([]Server, error) {
 	}
 	var servers []Server
 	for _, s := range f.Configuration().Servers {
-		servers = append(servers, Server{string(s.ID), string(s.Address), s.Suffrage == raft.Voter})
+		servers = append(servers, serverOf(s))
 	}
 	return servers, nil
 }
@@ -72,7 +96,7 @@ func (l *Ledger) Voters() ([]string, error) {
 // the leader can.
 func (l *Ledger) AddNonvoter(ctx context.Context, s Server) error {
 	return l.reconfigure(ctx, "add "+s.Node, func() raft.Future {
-		return l.raft.AddNonvoter(raft.ServerID(s.Node), raft.ServerAddress(s.Address), 0, changeTimeout)
+		return l.raft.AddNonvoter(s.id(), raft.ServerAddress(s.Address), 0, changeTimeout)
 	})
 }
 
@@ -80,16 +104,39 @@ func (l *Ledger) AddNonvoter(ctx context.Context, s Server) error {
 // the leader can.
 func (l *Ledger) AddVoter(ctx context.Context, s Server) error {
 	return l.reconfigure(ctx, "give a vote to "+s.Node, func() raft.Future {
-		return l.raft.AddVoter(raft.ServerID(s.Node), raft.ServerAddress(s.Address), 0, changeTimeout)
+		return l.raft.AddVoter(s.id(), raft.ServerAddress(s.Address), 0, changeTimeout)
 	})
 }
 
-// RemoveServer takes the node out of the ledger, for good: it is for nodes that
-// will not come back. One that does, and still gossips, is added again. Only the
-// leader can.
+// RemoveServer takes the node out of the ledger, on whichever disk it was. A node
+// that lives, and still gossips, is added again. Only the leader can; to remove
+// the leader, transfer the leadership first.
 func (l *Ledger) RemoveServer(ctx context.Context, node string) error {
-	return l.reconfigure(ctx, "remove "+node, func() raft.Future {
-		return l.raft.RemoveServer(raft.ServerID(node), 0, changeTimeout)
+	servers, err := l.Servers()
+	if err != nil {
+		return err
+	}
+	for _, s := range servers {
+		if s.Node != node {
+			continue
+		}
+		if err := l.remove(ctx, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *Ledger) remove(ctx context.Context, s Server) error {
+	return l.reconfigure(ctx, "remove "+s.Node, func() raft.Future {
+		return l.raft.RemoveServer(s.id(), 0, changeTimeout)
+	})
+}
+
+// demote takes the vote of a server, which keeps its replica.
+func (l *Ledger) demote(ctx context.Context, s Server) error {
+	return l.reconfigure(ctx, "take the vote of "+s.Node, func() raft.Future {
+		return l.raft.DemoteVoter(s.id(), 0, changeTimeout)
 	})
 }
 

@@ -30,6 +30,9 @@ func (m *Machine) register(r *pb.Register) error {
 		Registered: m.index, RegisteredAtMs: m.at,
 	}
 	m.event(&pb.Event{Kind: "node-registered", Node: in.Node, Text: fmt.Sprintf("%s registered as incarnation %s", in.Node, in.Incarnation)})
+	if m.s.Nodes[in.Node].GetOrder() == pb.SetNode_REMOVE {
+		delete(m.s.Nodes, in.Node) // it is back
+	}
 	m.supersede(in)
 	m.forgetOldSessions(in.Node)
 	return nil

@@ -46,7 +46,7 @@ func inMemory(t *testing.T, stuckAfter time.Duration, onStuck func(time.Duration
 			t.Errorf("Close: %v", err)
 		}
 	})
-	if err := l.Bootstrap([]Server{{"a", string(addr), true}}); err != nil {
+	if err := l.Bootstrap([]Server{{Node: "a", Address: string(addr), Voter: true}}); err != nil {
 		t.Fatal(err)
 	}
 	waitFor(t, "leadership", l.Leading)

@@ -3,9 +3,12 @@ package ledger
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 )
 
 func TestFirstVoters(t *testing.T) {
@@ -49,64 +52,139 @@ func TestFirstVoters(t *testing.T) {
 	}
 }
 
-func TestNextChangesOfVoters(t *testing.T) {
-	voter := func(n string) Server { return Server{n, n + ":1", true} }
-	waits := func(n string) Server { return Server{n, n + ":1", false} }
-	alive := func(names ...string) (ps []Peer) {
-		for _, n := range names {
-			ps = append(ps, Peer{Node: n, Address: n + ":1", Alive: true})
-		}
-		return ps
+// servers for tables: those in capitals vote.
+func serversOf(names string) (servers []Server) {
+	for _, r := range names {
+		n := strings.ToLower(string(r))
+		servers = append(servers, Server{Node: n, Address: n + ":1", Voter: n != string(r)})
 	}
-	steady := func(names ...string) map[string]bool {
-		m := map[string]bool{}
-		for _, n := range names {
-			m[n] = true
+	return servers
+}
+
+func peersOf(names string, change ...func(*Peer)) (peers []Peer) {
+	for _, r := range names {
+		p := Peer{Node: string(r), Address: string(r) + ":1", Alive: true}
+		for _, c := range change {
+			c(&p)
 		}
-		return m
+		peers = append(peers, p)
 	}
-	three := []Server{voter("a"), voter("b"), voter("c")}
+	return peers
+}
+
+func setOf(names string) map[string]bool {
+	m := map[string]bool{}
+	for _, r := range names {
+		m[string(r)] = true
+	}
+	return m
+}
+
+func longAgo(names string, d time.Duration) map[string]time.Duration {
+	m := map[string]time.Duration{}
+	for _, r := range names {
+		m[string(r)] = d
+	}
+	return m
+}
+
+func TestNextChangesOfServers(t *testing.T) {
+	dead := func(p *Peer) { p.Alive = false }
+	newDisk := func(p *Peer) { p.Disk = "new" }
+	witness := func(p *Peer) { p.Witness = true }
+	foreign := func(p *Peer) { p.ClusterID, p.HasState = "another", true }
+	moved := func(p *Peer) { p.Address = p.Node + ":2" }
+	const day = 24 * time.Hour
 	for _, c := range []struct {
 		name    string
-		servers []Server
+		servers string
 		peers   []Peer
-		steady  map[string]bool
-		want    change
+		live    string // of the servers; they are ready as well
+		gone    map[string]time.Duration
+		left    map[string]time.Duration
+		even    time.Duration
+		want    string
 	}{
-		{"all is well", three, alive("a", "b", "c"), steady("a", "b", "c"), change{}},
-		{"a new node is added without a vote", three, alive("a", "b", "c", "d"), nil, change{waits("d"), "add"}},
-		{"a dead voter stays", three, alive("a", "b"), steady("a", "b"), change{}},
-		{"a dead stranger is not added", three, []Peer{{Node: "d", Address: "d:1"}}, nil, change{}},
-		{"a node without address is not added", three, []Peer{{Node: "d", Alive: true}}, nil, change{}},
-		{"a voter moved", three, []Peer{{Node: "a", Address: "a:2", Alive: true}}, nil, change{Server{"a", "a:2", true}, "readdress"}},
-		{"a waiting node moved", []Server{voter("a"), waits("b")}, []Peer{{Node: "b", Address: "b:2", Alive: true}}, nil, change{Server{"b", "b:2", false}, "readdress"}},
-		{"one waits: votes stay odd", append(slices.Clone(three), waits("d")), alive("a", "b", "c", "d"), steady("d"), change{}},
-		{"two wait: the first of the pair", append(slices.Clone(three), waits("d"), waits("e")), alive("d", "e"), steady("d", "e"), change{waits("d"), "promote"}},
-		{"an even number is made odd by one", []Server{voter("a"), voter("b"), waits("c")}, alive("a", "b", "c"), steady("c"), change{waits("c"), "promote"}},
-		{"not steady yet", []Server{voter("a"), voter("b"), waits("c")}, alive("a", "b", "c"), nil, change{}},
-		{"a dead one is not promoted", []Server{voter("a"), voter("b"), waits("c")}, []Peer{{Node: "c", Address: "c:1"}}, steady("c"), change{}},
-		{"five are enough", append(slices.Clone(three), voter("d"), voter("e"), waits("f"), waits("g")), alive("f", "g"), steady("f", "g"), change{}},
+		{"all is well", "ABC", peersOf("abc"), "abc", nil, nil, 0, ""},
+		{"a new node gets no vote yet", "ABC", peersOf("abcd"), "abc", nil, nil, 0, "add d"},
+		{"a stranger that is dead, or has no address", "ABC", append(peersOf("d", dead), Peer{Node: "e", Alive: true}), "abc", nil, nil, 0, ""},
+		{"a node of another cluster", "ABC", append(peersOf("abc"), peersOf("d", foreign)...), "abc", nil, nil, 0, ""},
+		{"a voter moved", "ABC", append(peersOf("bc"), peersOf("a", moved)...), "abc", nil, nil, 0, "readdress a"},
+		{"one waits: votes stay odd", "ABCd", peersOf("abcd"), "abcd", nil, nil, 0, ""},
+		{"two wait: the first of the pair", "ABCde", peersOf("abcde"), "abcde", nil, nil, 0, "promote d"},
+		{"the second of the pair", "ABCDe", peersOf("abcde"), "abcde", nil, nil, 0, "promote e"},
+		{"a witness is the third of two", "Abw", append(peersOf("ab"), peersOf("w", witness)...), "abw", nil, nil, 0, "promote b"},
+		{"and gets its vote", "ABw", append(peersOf("ab"), peersOf("w", witness)...), "abw", nil, nil, 0, "promote w"},
+		{"five are enough", "ABCDEfg", peersOf("abcdefg"), "abcdefg", nil, nil, 0, ""},
+		{"gossip alone removes nobody", "ABCd", append(peersOf("abd"), peersOf("c", dead)...), "abcd", longAgo("c", 0), nil, 0, ""},
+		{"dead, and nobody to take its place", "ABC", peersOf("ab"), "ab", longAgo("c", day), nil, 0, ""},
+		{"dead for a short time", "ABCd", peersOf("abd"), "abd", longAgo("c", time.Minute), nil, 0, ""},
+		{"dead for long, and replaced", "ABCd", peersOf("abd"), "abd", longAgo("c", day), nil, 0, "remove c"},
+		{"a replica dead for a day stays", "ABCd", peersOf("abc"), "abc", longAgo("d", day), nil, 0, ""},
+		{"a replica dead for a week goes", "ABCd", peersOf("abc"), "abc", longAgo("d", 7*day), nil, 0, "remove d"},
+		{"a voter that left goes", "ABC", peersOf("ab"), "ab", nil, longAgo("c", time.Minute), 0, "remove c"},
+		{"a voter that just left may come back", "ABC", peersOf("ab"), "ab", nil, longAgo("c", time.Second), 0, ""},
+		{"no removal without a majority after it", "ABC", peersOf("a"), "a", nil, longAgo("bc", time.Minute), 0, ""},
+		{"two voters wait for a third", "ABc", peersOf("abc"), "ab", nil, nil, 0, ""},
+		{"two voters are one too many in the end", "AB", peersOf("ab"), "ab", nil, nil, time.Minute, "demote b"},
+		{"an emptied disk has to forget its vote first", "ABC", append(peersOf("ab"), peersOf("c", newDisk)...), "ab", nil, nil, 0, "remove c"},
+		{"two nodes of one name do not take turns", "ABC", append(peersOf("ab"), peersOf("c", newDisk)...), "abc", nil, nil, 0, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := nextChanges(c.servers, c.peers, c.steady)
-			if (c.want == change{}) && len(got) > 0 || (c.want != change{}) && !slices.Equal(got, []change{c.want}) {
-				t.Errorf("got %+v, want %+v", got, c.want)
+			got := ""
+			for _, ch := range nextChanges(situation{
+				self: "a", cluster: "one", servers: serversOf(c.servers), peers: c.peers,
+				live: setOf(c.live), ready: setOf(c.live), gone: c.gone, left: c.left, even: c.even,
+				times: VoterTimes{}.withDefaults(),
+			}) {
+				got += ch.what + " " + ch.server.Node
+			}
+			if got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})
 	}
 }
 
-func TestOneHopelessChangeDoesNotHoldUpTheOthers(t *testing.T) {
-	servers := []Server{{"a", "a:1", true}, {"b", "b:1", true}, {"c", "c:1", false}}
-	peers := []Peer{
-		{Node: "x", Address: "a:1", Alive: true}, // raft refuses it: the address is taken
-		{Node: "b", Address: "b:2", Alive: true},
-		{Node: "c", Address: "c:1", Alive: true},
-	}
-	want := []change{{Server{"x", "a:1", false}, "add"}, {Server{"b", "b:2", true}, "readdress"}, {servers[2], "promote"}}
-	if got := nextChanges(servers, peers, map[string]bool{"c": true}); !slices.Equal(got, want) {
-		t.Errorf("got %+v, want %+v", got, want)
-	}
+// Whatever the situation, at most one step changes who votes, and those that live
+// are a majority of the voters after it, if they were before.
+func TestNoChangeOfVotersLosesTheMajority(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := situation{
+			self: "a", cluster: "one", live: map[string]bool{"a": true}, ready: map[string]bool{},
+			gone: map[string]time.Duration{}, left: map[string]time.Duration{}, times: VoterTimes{}.withDefaults(),
+			even: rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(t, "even"),
+		}
+		for i, r := range "abcdefgh"[:rapid.IntRange(1, 8).Draw(t, "servers")] {
+			n := string(r)
+			s.servers = append(s.servers, Server{Node: n, Address: n, Voter: i == 0 || rapid.Bool().Draw(t, "votes")})
+			s.live[n] = i == 0 || rapid.Bool().Draw(t, "lives")
+			s.ready[n] = s.live[n] && rapid.Bool().Draw(t, "ready")
+			if !s.live[n] {
+				s.gone[n] = rapid.SampledFrom([]time.Duration{0, time.Hour, 1000 * time.Hour}).Draw(t, "gone")
+				s.left[n] = rapid.SampledFrom([]time.Duration{0, 0, time.Hour}).Draw(t, "left")
+			}
+			p := Peer{Node: n, Address: n, Alive: rapid.Bool().Draw(t, "gossips"), Witness: rapid.Bool().Draw(t, "witness")}
+			s.peers = append(s.peers, p)
+		}
+		before := len(s.voters())
+		votes := 0
+		for _, c := range nextChanges(s) {
+			if !c.ofVoters() {
+				continue
+			}
+			votes++
+			if !s.safe(c) {
+				t.Errorf("%s %s of %d voters leaves no majority: %+v", c.what, c.server.Node, before, s)
+			}
+			if c.server.Node == s.self && c.what != promote {
+				t.Errorf("the leader takes its own vote")
+			}
+		}
+		if votes > 1 {
+			t.Errorf("%d changes of voters at once", votes)
+		}
+	})
 }
 
 func TestFollowerIsReadyWhenItHasKeptUpForAWhile(t *testing.T) {
@@ -159,6 +237,7 @@ func TestNewNodesAreAddedAndGetTheirVote(t *testing.T) {
 }
 
 func TestFollowerThatLagsIsNotReady(t *testing.T) {
+	steadyFor := VoterTimes{}.withDefaults().Steady
 	l, _ := inMemory(t, time.Minute, nil)
 	for v := range uint64(2 * slack) {
 		if _, err := l.Apply(within(t), deploy(v+1, "g")); err != nil {

@@ -23,6 +23,8 @@ type cluster struct {
 	mu    sync.Mutex
 	addrs map[string]string
 	nodes map[string]*node
+	// timing of nodes started from now on; calm if zero.
+	timing Timing
 }
 
 type node struct {
@@ -57,7 +59,7 @@ func bootstrapped(t testing.TB, names ...string) *cluster {
 func (c *cluster) servers(names ...string) []Server {
 	var servers []Server
 	for _, name := range names {
-		servers = append(servers, Server{name, c.address(name), true})
+		servers = append(servers, Server{Node: name, Address: c.address(name), Voter: true})
 	}
 	return servers
 }
@@ -78,7 +80,11 @@ func (c *cluster) start(name, dir string) *node {
 	c.mu.Lock()
 	c.addrs[name] = port.Addr().String()
 	c.mu.Unlock()
-	l, err := Open(Config{Node: name, DataDir: dir, Stream: port.StreamLayer(), Address: c.address, Timing: calm})
+	timing := c.timing
+	if timing == (Timing{}) {
+		timing = calm
+	}
+	l, err := Open(Config{Node: name, DataDir: dir, Stream: port.StreamLayer(), Address: c.address, Timing: timing})
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -27,11 +27,14 @@ func (n *Node) MoveHost(ctx context.Context, name, to string) (*api.MoveReply, e
 	if err != nil {
 		return nil, err
 	}
+	named := to != ""
 	to, err = n.destination(group, from, to)
 	if err != nil {
 		return nil, err
 	}
-	err = n.propose(ctx, &pb.Command{Kind: &pb.Command_Move{Move: &pb.Move{Group: group, To: to, Epoch: epoch}}})
+	err = n.propose(ctx, &pb.Command{Kind: &pb.Command_Move{Move: &pb.Move{
+		Group: group, To: to, Epoch: epoch, Reason: "moved by order", Cause: "move", Pin: named,
+	}}})
 	if errors.Is(err, ledger.ErrStale) {
 		return nil, api.Conflict("group %s has just changed its owner; look at `fairlead status` and try again", group)
 	}
@@ -189,20 +192,6 @@ func describe(b handler.Binary) api.Adapter {
 	return a
 }
 
-// Events implements api.Backend.
-func (n *Node) Events(_ context.Context, after uint64) ([]api.Event, error) {
-	events, _ := n.journal.after(after)
-	if events == nil {
-		events = []api.Event{}
-	}
-	return events, nil
-}
-
-// FollowEvents implements api.Backend.
-func (n *Node) FollowEvents(ctx context.Context, after uint64, each func(api.Event) error) error {
-	return n.journal.follow(ctx, after, each)
-}
-
 // Ready implements api.Backend.
 func (n *Node) Ready(context.Context) error {
 	switch {
@@ -291,6 +280,7 @@ func (n *Node) commitDeployment(ctx context.Context, r api.DeployRequest, d *con
 	for _, g := range d.Groups() {
 		c.Groups = append(c.Groups, g.Name)
 	}
+	c.Locations = d.LocationGroups()
 	command := &pb.Command{AtMs: time.Now().UnixMilli(), Kind: &pb.Command_Deploy{Deploy: c}}
 	index, err := n.proposeAt(ctx, command)
 	switch {

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"slices"
 	"time"
 
 	"github.com/fairlead-io/fairlead/runtime/ledger"
@@ -66,4 +67,50 @@ func (n *Node) announceState() {
 	if err := n.membership.Update(func(m *membership.Meta) { m.HasState = true }); err != nil {
 		n.log.Debug("state not spread yet", "error", err)
 	}
+}
+
+// peersEvery is how often the guardian's list of peers is looked at, apart from
+// changes of the leader.
+const peersEvery = time.Second
+
+// followLeader renews the lease at once under a new leader, which knows nobody yet,
+// and keeps the guardian's list of peers.
+func (n *Node) followLeader() {
+	changes, stop := n.ledger.LeaderChanges()
+	defer stop()
+	tick := time.NewTicker(peersEvery)
+	defer tick.Stop()
+	var told []string
+	for {
+		if peers := n.peerAddresses(); n.cfg.Peers != nil && !slices.Equal(peers, told) {
+			told = peers
+			n.cfg.Peers(peers)
+		}
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-changes:
+			select {
+			case n.hurry <- struct{}{}:
+			default:
+			}
+		case <-tick.C:
+		}
+	}
+}
+
+// peerAddresses are the cluster addresses of the other nodes, the leader's first.
+func (n *Node) peerAddresses() []string {
+	var addresses []string
+	leader := n.ledger.Leader()
+	for _, m := range n.membership.Members() {
+		switch {
+		case m.Name == n.name || m.ClusterAddress == "" || m.State != membership.Alive:
+		case m.Name == leader:
+			addresses = slices.Insert(addresses, 0, m.ClusterAddress)
+		default:
+			addresses = append(addresses, m.ClusterAddress)
+		}
+	}
+	return addresses
 }

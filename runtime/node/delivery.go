@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 
@@ -136,10 +137,20 @@ func (n *Node) launch(ctx context.Context, h hostPlan, adapter string, lease hos
 	}
 	p, err := handler.Start(ctx, handler.Spec{
 		Binary: binary, Host: h.name, Node: n.name, Endpoints: endpoints, Log: n.log,
-		RuntimeDir: n.runDir(), Lease: lease.Deadline, Receive: receive,
+		RuntimeDir: n.runDir(), Inherit: n.inherit(), Lease: lease.Deadline, Receive: receive,
+		Prepared: n.pool.Take(binary),
 	})
 	if err != nil {
 		return nil, err // not p: a nil pointer in an interface is not nil
 	}
 	return p, nil
+}
+
+// inherit are the files that every adapter process holds open: the data directory's
+// lock, so that it is free only when they are all gone.
+func (n *Node) inherit() []*os.File {
+	if n.cfg.Lock == nil {
+		return nil
+	}
+	return []*os.File{n.cfg.Lock}
 }

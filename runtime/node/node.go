@@ -5,7 +5,6 @@ package node
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,7 +23,7 @@ import (
 	pb "github.com/fairlead-io/fairlead/runtime/ledger/ledgerpb"
 	"github.com/fairlead-io/fairlead/runtime/membership"
 	"github.com/fairlead-io/fairlead/runtime/ownership"
-	"github.com/fairlead-io/fairlead/runtime/placement"
+	"github.com/fairlead-io/fairlead/runtime/telemetry"
 	"github.com/fairlead-io/fairlead/runtime/transport"
 	"github.com/fairlead-io/fairlead/runtime/transport/peerpb"
 	"github.com/fairlead-io/fairlead/sdk/bootclock"
@@ -40,6 +39,16 @@ type Config struct {
 	File    *config.Node
 	Version string
 	Log     *slog.Logger
+	// Certifier is the SHA-256 of the proof that this process's guardian will give
+	// when it has seen everything here dead; empty: there is no guardian.
+	Certifier []byte
+	// Lock is the data directory's lock, which every adapter process inherits, and
+	// LockID its name among all locks (see datadir); nil and empty: there is none.
+	Lock   *os.File
+	LockID string
+	// Peers, if not nil, is told the cluster addresses of the other nodes whenever
+	// they change, the leader's first. It must not block.
+	Peers func(addresses []string)
 }
 
 // Node is one node. Make it with New.
@@ -59,9 +68,11 @@ type Node struct {
 	spool       *exchange.Spool
 	remoteSpool *exchange.Spool
 	api         *api.Server
-	journal     *journal
 	plans       *plans
 	works       works
+	tally       tally
+	pool        *handler.Pool // processes of warm standbys
+	hurry       chan struct{} // see ownership's TenantConfig
 
 	ctx    context.Context // ends when Stop begins
 	cancel context.CancelFunc
@@ -89,7 +100,7 @@ func New(cfg Config) (*Node, error) {
 	log := cfg.Log
 	return &Node{
 		cfg: cfg, name: cfg.File.Node.Name, profile: p, log: log,
-		ports: exchange.NewPorts(), journal: newJournal(), plans: &plans{log: log},
+		ports: exchange.NewPorts(), plans: &plans{log: log}, hurry: make(chan struct{}, 1),
 		ctx: ctx, cancel: cancel, done: make(chan struct{}),
 	}, nil
 }
@@ -168,25 +179,13 @@ func tlsConfig(t config.TLSSection) (*tls.Config, error) {
 	if !t.Enabled() {
 		return nil, nil
 	}
-	cert, err := tls.LoadX509KeyPair(t.Cert, t.Key)
-	if err != nil {
-		return nil, fmt.Errorf("tls.cert, tls.key: %w", err)
-	}
-	ca, err := os.ReadFile(t.CA)
-	if err != nil {
-		return nil, fmt.Errorf("tls.ca: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(ca) {
-		return nil, fmt.Errorf("tls.ca: %s holds no certificate in PEM form", t.CA)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: pool, MinVersion: tls.VersionTLS13}, nil
+	return transport.LoadTLS(t.CA, t.Cert, t.Key)
 }
 
 func (n *Node) openLedger() (err error) {
 	n.ledger, err = ledger.Open(ledger.Config{
 		Node: n.name, DataDir: n.cfg.File.Node.DataDir, Stream: n.transport.StreamLayer(),
-		Address: n.addressOf, Timing: n.profile.Raft, Log: n.log, OnApply: n.journal.applied,
+		Address: n.addressOf, Timing: n.profile.Raft, Log: n.log,
 		OnStuck: func(silent time.Duration) {
 			n.fail(fmt.Errorf("the ledger's disk has not answered for %v: the node ends so that another can lead", silent))
 		},
@@ -220,24 +219,27 @@ func (n *Node) openMembership() error {
 }
 
 func (n *Node) openOwnership() {
+	n.pool = handler.NewPool(handler.PoolConfig{RuntimeDir: n.runDir(), Inherit: n.inherit(), Log: n.log})
+	n.onStop(func(context.Context) error { n.pool.Close(); return nil })
 	n.coordinator = ownership.NewCoordinator(ownership.CoordinatorConfig{
 		Log: n.ledger, TTL: n.profile.Lease, Plan: n.cluster, Now: bootclock.Now, Logger: n.log,
 	})
 	n.tenant = ownership.NewTenant(ownership.TenantConfig{
 		Replica: n.ledger, Session: n.session, NewIncarnation: newID,
-		Renew: n.renew, Propose: n.propose, Begin: n.begin, Successor: n.successor,
+		Renew: n.renew, Hurry: n.hurry, Propose: n.propose, Begin: n.begin, Successor: n.successor,
 		DrainTimeout: func(group string) time.Duration { return n.planFor(group).drainTimeout },
 		Announce: func(incarnation string) {
 			if err := n.membership.Update(func(m *membership.Meta) { m.Incarnation = incarnation }); err != nil {
 				n.log.Debug("incarnation not spread yet", "error", err)
 			}
 		},
-		TTL: n.profile.Lease, Now: bootclock.Now, Logger: n.log,
+		GiveUp: n.fail,
+		TTL:    n.profile.Lease, Now: bootclock.Now, Logger: n.log,
 	})
 }
 
 func (n *Node) openAPI() error {
-	n.api = api.NewServer(n, api.Options{Log: n.log, Version: n.cfg.Version})
+	n.api = api.NewServer(n, api.Options{Log: n.log, Version: n.cfg.Version, Metrics: telemetry.NewMetrics(n.snapshot)})
 	n.onStop(n.api.Stop)
 	return n.api.Start(n.cfg.File.Listen.Socket, n.cfg.File.Listen.HTTP)
 }
@@ -248,6 +250,9 @@ func (n *Node) run() {
 	n.tasks.Go(func() { n.coordinator.Run(n.ctx) })
 	n.tasks.Go(func() { n.ledger.KeepVoters(n.ctx, n.peerList) })
 	n.tasks.Go(n.bootstrap)
+	n.tasks.Go(n.followLeader)
+	n.tasks.Go(func() { n.tally.follow(n.ctx, n) })
+	n.tasks.Go(func() { n.keepStandby(n.ctx) })
 	if n.cfg.File.Deploy != "" {
 		n.tasks.Go(n.followDeployFile)
 	}
@@ -259,6 +264,16 @@ func (n *Node) run() {
 // leaveLimit bounds the draining of a node that stops; Stop's context may end it
 // sooner.
 const leaveLimit = 45 * time.Second
+
+// Answer returns when every part of the node that others wait for has answered. It
+// does not return on a node that hangs: whoever watches over the node calls it to
+// find that out. It may be called after Start.
+func (n *Node) Answer() {
+	n.ledger.View(func(*pb.State) {})
+	n.tenant.Lease()
+	n.works.list()
+	n.membership.Members()
+}
 
 // Done is closed when the node has ended; Err then says why.
 func (n *Node) Done() <-chan struct{} { return n.done }
@@ -334,34 +349,24 @@ const closeLimit = 10 * time.Second
 
 func (n *Node) killAll() {
 	for _, w := range n.works.list() {
-		w.Kill()
+		if err := w.Kill(); err != nil {
+			n.log.Error("adapter processes are left", "error", err)
+		}
 	}
 }
 
 // session describes this node in the ledger.
 func (n *Node) session(incarnation string) *pb.Session {
-	s := &pb.Session{Incarnation: incarnation, Node: n.name, Role: n.cfg.File.Node.Role, Version: n.cfg.Version}
+	s := &pb.Session{
+		Incarnation: incarnation, Node: n.name, Role: n.cfg.File.Node.Role, Version: n.cfg.Version,
+		Certifier: n.cfg.Certifier, Lock: n.cfg.LockID, Machine: ledger.MachineVersion,
+	}
 	for _, a := range n.adapters {
 		if a.Err == nil {
 			s.Adapters = append(s.Adapters, &pb.AdapterInfo{Name: a.Name, Version: a.Version, Sha256: a.SHA256})
 		}
 	}
 	return s
-}
-
-// successor names the next owner of a group that this node releases.
-func (n *Node) successor(group, wanted string) (next *pb.Placement) {
-	n.ledger.View(func(s *pb.State) {
-		c := n.cluster(s)
-		d := placement.Elsewhere(c, group, n.name)
-		for _, node := range c.Nodes {
-			if node.Name == wanted {
-				d = placement.Decision{Group: group, Node: node.Name, Incarnation: node.Incarnation, Reason: "moved here by request"}
-			}
-		}
-		next = &pb.Placement{Group: group, Node: d.Node, Incarnation: d.Incarnation, Reason: d.Reason}
-	})
-	return next
 }
 
 func newID() string {

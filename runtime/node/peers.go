@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -14,6 +15,7 @@ import (
 	"github.com/fairlead-io/fairlead/runtime/exchange"
 	"github.com/fairlead-io/fairlead/runtime/ledger"
 	pb "github.com/fairlead-io/fairlead/runtime/ledger/ledgerpb"
+	"github.com/fairlead-io/fairlead/runtime/membership"
 	"github.com/fairlead-io/fairlead/runtime/transport/peerpb"
 )
 
@@ -73,6 +75,94 @@ func (p *peers) Status(context.Context, *peerpb.StatusRequest) (*peerpb.StatusRe
 		return nil, status.Error(codes.Internal, err.Error())
 	}
 	return &peerpb.StatusReply{Json: data}, nil
+}
+
+// Died implements peerpb.PeerServer. The leader ends the incarnation; if it was the
+// leader that died, this node first sees to it that there is another.
+func (p *peers) Died(ctx context.Context, r *peerpb.DiedRequest) (*peerpb.DiedReply, error) {
+	began := time.Now()
+	for stood := false; ; {
+		if !stood && p.n.ledger.Leader() == r.GetNode() && p.certified(r) && time.Since(began) >= p.turn(r.GetNode()) {
+			stood = true
+			p.n.log.Info("the leader is certified dead: standing for election", "leader", r.GetNode())
+			if err := p.n.ledger.Elect(); err != nil {
+				p.n.log.Warn("no election", "error", err)
+			}
+		}
+		reply, err := p.died(ctx, r)
+		if err == nil {
+			p.n.log.Info("a guardian certified a death", "node", r.GetNode(), "incarnations", reply.GetExpired(), "reason", r.GetReason())
+			return reply, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, status.Errorf(codes.Unavailable, "not committed: %v", err)
+		case <-time.After(diedRetry):
+		}
+	}
+}
+
+// turn is how long this node lets others go first in standing for election, so that
+// not all stand at once and nobody gets a majority.
+func (p *peers) turn(dead string) time.Duration {
+	voters, err := p.n.ledger.Voters()
+	if err != nil {
+		return 0
+	}
+	slices.Sort(voters)
+	before := 0
+	for _, name := range voters {
+		if name == p.n.name {
+			break
+		}
+		if m, ok := p.n.membership.Member(name); ok && name != dead && m.State == membership.Alive {
+			before++
+		}
+	}
+	return time.Duration(before) * turnAfter
+}
+
+// turnAfter is long against an election that nothing holds up.
+const turnAfter = 100 * time.Millisecond
+
+// diedRetry is the pause between two attempts to bring a notice of death to the
+// leader, diedAttempt the bound of one: the leader that this node knows may be dead.
+const (
+	diedRetry   = 5 * time.Millisecond
+	diedAttempt = 500 * time.Millisecond
+)
+
+// died brings the notice to the leader once.
+func (p *peers) died(ctx context.Context, r *peerpb.DiedRequest) (*peerpb.DiedReply, error) {
+	ctx, cancel := context.WithTimeout(ctx, diedAttempt)
+	defer cancel()
+	if p.n.ledger.Leader() == r.GetNode() && p.certified(r) {
+		return nil, errNoLeader // what answers there is its next incarnation at best
+	}
+	client, here, err := p.n.leader()
+	if err != nil {
+		return nil, err
+	}
+	if !here {
+		return client.Died(ctx, r)
+	}
+	expired, err := p.n.coordinator.Certify(ctx, r.GetProof(), r.GetReason())
+	if err != nil {
+		return nil, err
+	}
+	return &peerpb.DiedReply{Expired: int32(expired)}, nil
+}
+
+// certified reports whether the proof is that of a live incarnation of the node.
+func (p *peers) certified(r *peerpb.DiedRequest) (ok bool) {
+	p.n.ledger.View(func(s *pb.State) {
+		for _, session := range s.GetSessions() {
+			if session.GetNode() == r.GetNode() && !session.GetExpired() && ledger.Certifies(session, r.GetProof()) {
+				ok = true
+			}
+		}
+	})
+	return ok
 }
 
 // renew asks the leader, here or elsewhere, for a lease.

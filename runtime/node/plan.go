@@ -1,9 +1,10 @@
 package node
 
 import (
-	"context"
+	"cmp"
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -13,9 +14,10 @@ import (
 	"github.com/fairlead-io/fairlead/runtime/config"
 	"github.com/fairlead-io/fairlead/runtime/exchange"
 	"github.com/fairlead-io/fairlead/runtime/handler"
+	"github.com/fairlead-io/fairlead/runtime/host"
+	"github.com/fairlead-io/fairlead/runtime/ledger"
 	pb "github.com/fairlead-io/fairlead/runtime/ledger/ledgerpb"
 	"github.com/fairlead-io/fairlead/runtime/ownership"
-	"github.com/fairlead-io/fairlead/runtime/placement"
 )
 
 // plans keeps the current deployment, parsed. The ledger holds it as JSON, and it
@@ -26,6 +28,7 @@ type plans struct {
 	mu      sync.Mutex
 	version uint64
 	d       *config.Deployment
+	groups  []config.Group
 }
 
 // of returns the current deployment of the state, nil before the first.
@@ -44,46 +47,29 @@ func (p *plans) of(s *pb.State) *config.Deployment {
 			p.log.Error("the deployment needs a later version of Fairlead on this node", "deployment", newest.GetVersion(), "error", err)
 			d = &config.Deployment{}
 		}
-		p.version, p.d = newest.GetVersion(), d
+		p.version, p.d, p.groups = newest.GetVersion(), d, d.Groups()
 	}
 	return p.d
 }
 
-// cluster is placement's view of the state. It runs under the ledger's lock.
-func (n *Node) cluster(s *pb.State) placement.Cluster {
-	var c placement.Cluster
-	for _, session := range newestSessions(s) {
-		node := placement.Node{
-			Name: session.GetNode(), Incarnation: session.GetIncarnation(), Witness: session.GetRole() == "witness",
-		}
-		for _, a := range session.GetAdapters() {
-			node.Adapters = append(node.Adapters, a.GetName())
-		}
-		c.Nodes = append(c.Nodes, node)
+// groupsOf returns the groups of the current deployment. They are shared: read only.
+func (p *plans) groupsOf(s *pb.State) []config.Group {
+	if p.of(s) == nil {
+		return nil
 	}
-	d := n.plans.of(s)
-	if d == nil {
-		return c
-	}
-	for _, g := range d.Groups() {
-		c.Groups = append(c.Groups, placement.Group{
-			Name: g.Name, Owner: s.GetGroups()[g.Name].GetOwner(),
-			Possible: g.PossibleOwners, Preferred: g.PreferredOwners, Adapters: g.Adapters,
-		})
-	}
-	return c
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.groups
 }
 
-// newestSessions are the live incarnations, the newest of each node.
-func newestSessions(s *pb.State) map[string]*pb.Session {
-	newest := map[string]*pb.Session{}
-	for _, session := range s.GetSessions() {
-		old := newest[session.GetNode()]
-		if !session.GetExpired() && (old == nil || old.GetRegistered() < session.GetRegistered()) {
-			newest[session.GetNode()] = session
-		}
+// group returns one group of the current deployment.
+func (p *plans) group(s *pb.State, name string) (config.Group, bool) {
+	groups := p.groupsOf(s)
+	i, ok := slices.BinarySearchFunc(groups, name, func(g config.Group, name string) int { return cmp.Compare(g.Name, name) })
+	if !ok {
+		return config.Group{}, false
 	}
-	return newest
+	return groups[i], true
 }
 
 // groupPlan is what a group's work is built from.
@@ -94,11 +80,16 @@ type groupPlan struct {
 	drainTimeout time.Duration
 	print        string // the same for plans that need no new start
 	version      uint64 // of the deployment
+	event        uint64 // of the ledger, that it was made at
+	// foreign are the locations that the group holds although the deployment gives
+	// them to another one.
+	foreign []string
 }
 
 type hostPlan struct {
 	name      string
 	endpoints map[string][]endpoint // by adapter
+	restart   host.RestartPolicy
 }
 
 // endpoint is a receive location or send port of a host.
@@ -117,10 +108,17 @@ const defaultDrain = 30 * time.Second
 func (n *Node) planFor(group string) *groupPlan {
 	plan := &groupPlan{ports: map[string]exchange.PortPolicy{}, drainTimeout: defaultDrain}
 	var d *config.Deployment
+	stopped, holders := map[string]bool{}, map[string]string{}
 	n.ledger.View(func(s *pb.State) {
-		if d = n.plans.of(s); d != nil {
-			plan.version = s.GetDeployments()[len(s.GetDeployments())-1].GetVersion()
+		plan.event = ledger.LastEvent(s)
+		if d = n.plans.of(s); d == nil {
+			return
 		}
+		plan.version = s.GetDeployments()[len(s.GetDeployments())-1].GetVersion()
+		for name, h := range s.GetHosts() {
+			stopped[name] = h.GetStopped()
+		}
+		maps.Copy(holders, s.GetHolders())
 	})
 	if d == nil {
 		plan.fingerprint()
@@ -133,12 +131,26 @@ func (n *Node) planFor(group string) *groupPlan {
 		}
 	}
 	for _, name := range hostsOf(d, group) {
-		if group != ownership.Local || n.runsHere(d, name) {
-			plan.addHost(d, name)
+		if !stopped[name] && (group != ownership.Local || n.runsHere(d, name)) {
+			plan.addHost(d, name, func(location string) bool { return holders[location] == group })
+		}
+	}
+	for _, location := range sortedNames(holders) {
+		if holders[location] == group && locationGroup(d, location) != group {
+			plan.foreign = append(plan.foreign, location)
 		}
 	}
 	plan.fingerprint()
 	return plan
+}
+
+// locationGroup is the group that the deployment gives a location to, "" for none.
+func locationGroup(d *config.Deployment, location string) string {
+	l, ok := d.ReceiveLocations[location]
+	if !ok {
+		return ""
+	}
+	return groupOf(l.Host, d.Hosts[l.Host])
 }
 
 // hostsOf are the group's hosts, sorted by name.
@@ -171,14 +183,18 @@ func (n *Node) runsHere(d *config.Deployment, name string) bool {
 	return true
 }
 
-func (g *groupPlan) addHost(d *config.Deployment, name string) {
-	h := hostPlan{name: name, endpoints: map[string][]endpoint{}}
+func (g *groupPlan) addHost(d *config.Deployment, name string, held func(location string) bool) {
+	r := d.Hosts[name].Restart
+	h := hostPlan{
+		name: name, endpoints: map[string][]endpoint{},
+		restart: host.RestartPolicy{Max: r.Max, Within: time.Duration(r.Within)},
+	}
 	if t := time.Duration(d.Hosts[name].DrainTimeout); t > 0 {
 		g.drainTimeout = t
 	}
 	for _, loc := range sortedNames(d.ReceiveLocations) {
 		l := d.ReceiveLocations[loc]
-		if l.Host != name || !l.Enabled {
+		if l.Host != name || !l.Enabled || !held(loc) {
 			continue
 		}
 		g.locations = append(g.locations, exchange.Location{Name: loc, Ports: l.To, MaxInFlight: l.MaxInFlight})
@@ -208,6 +224,7 @@ func (g *groupPlan) fingerprint() {
 	}
 	var all []any
 	for _, h := range g.hosts {
+		all = append(all, h.restart)
 		for _, adapter := range sortedNames(h.endpoints) {
 			for _, e := range h.endpoints[adapter] {
 				all = append(all, h.name, seen{e.name, adapter, e.receive, e.properties, e.every, e.maxInFlight})
@@ -234,37 +251,6 @@ func sortedNames[V any](m map[string]V) []string {
 	}
 	slices.Sort(names)
 	return names
-}
-
-// awaitPlanChange returns when the group's plan differs from the given one, and
-// the group is still deployed, or when ctx ends.
-func (n *Node) awaitPlanChange(ctx context.Context, group string, plan *groupPlan) {
-	changes, stop := n.ledger.Changes()
-	defer stop()
-	version := plan.version
-	for {
-		if now := n.deploymentVersion(); now != version {
-			version = now
-			// A group without hosts has been taken out: its owner releases it.
-			if next := n.planFor(group); next.print != plan.print && (len(next.hosts) > 0 || group == ownership.Local) {
-				return
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-changes:
-		}
-	}
-}
-
-func (n *Node) deploymentVersion() (version uint64) {
-	n.ledger.View(func(s *pb.State) {
-		if ds := s.GetDeployments(); len(ds) > 0 {
-			version = ds[len(ds)-1].GetVersion()
-		}
-	})
-	return version
 }
 
 // fatesOf copies the fates of the locations' items from the replica.

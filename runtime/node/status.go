@@ -13,6 +13,7 @@ import (
 	"github.com/fairlead-io/fairlead/runtime/host"
 	pb "github.com/fairlead-io/fairlead/runtime/ledger/ledgerpb"
 	"github.com/fairlead-io/fairlead/runtime/membership"
+	"github.com/fairlead-io/fairlead/runtime/placement"
 	"github.com/fairlead-io/fairlead/runtime/transport/peerpb"
 )
 
@@ -129,13 +130,19 @@ func (n *Node) Status(ctx context.Context) (*api.Status, error) {
 	}
 	// Without a majority there is no leader, or no lease.
 	s.Cluster.Quorum = s.Cluster.Leader != "" && n.tenant.Lease().Valid()
+	voters, err := n.ledger.Voters()
+	if err != nil {
+		return nil, err
+	}
+	s.Cluster.Voters = voters
 	n.ledger.View(func(state *pb.State) {
+		s.Cluster.ID = state.GetClusterId()
 		if ds := state.GetDeployments(); len(ds) > 0 {
 			s.Cluster.Deployment = ds[len(ds)-1].GetVersion()
 		}
-		s.Nodes = n.nodeStatuses(state, own)
+		s.Nodes = n.nodeStatuses(state, own, voters)
 		if d := n.plans.of(state); d != nil {
-			s.Hosts = hostStatuses(state, d, own)
+			s.Hosts = n.hostStatuses(state, d, own)
 			s.ReceiveLocations = locationStatuses(state, d, own)
 			s.SendPorts = n.portStatuses(d, own)
 		}
@@ -143,55 +150,103 @@ func (n *Node) Status(ctx context.Context) (*api.Status, error) {
 	return s, nil
 }
 
-func (n *Node) nodeStatuses(state *pb.State, own map[string]ownStatus) []api.NodeStatus {
+func (n *Node) nodeStatuses(state *pb.State, own map[string]ownStatus, voters []string) []api.NodeStatus {
 	sessions := newestSessions(state)
+	owns := map[string][]string{}
+	for _, name := range sortedNames(state.GetGroups()) {
+		owner := state.GetGroups()[name].GetOwner()
+		owns[owner] = append(owns[owner], name)
+	}
 	list := []api.NodeStatus{}
 	for _, m := range n.membership.Members() {
 		st := api.NodeStatus{
 			Name: m.Name, Role: m.Role, State: string(m.State), Incarnation: m.Incarnation, Version: m.Version,
 			LeaseMS: own[m.Name].LeaseMS, Adapters: []api.AdapterStatus{},
+			Voter: slices.Contains(voters, m.Name), Owns: orEmpty(owns[m.Name]),
 		}
-		if session := sessions[m.Name]; session != nil {
-			for _, a := range session.GetAdapters() {
-				st.Adapters = append(st.Adapters, api.AdapterStatus{Name: a.GetName(), Version: a.GetVersion()})
-			}
-			st.Incarnation = cmp.Or(session.GetIncarnation(), st.Incarnation)
-		} else if m.State == membership.Alive {
-			st.State = "suspect" // it gossips, but holds no place in the ledger
+		session := sessions[m.Name]
+		for _, a := range session.GetAdapters() {
+			st.Adapters = append(st.Adapters, api.AdapterStatus{Name: a.GetName(), Version: a.GetVersion()})
 		}
-		if _, answers := own[m.Name]; !answers && st.State == "alive" {
-			st.State = "suspect"
+		st.Incarnation = cmp.Or(session.GetIncarnation(), st.Incarnation)
+		if m.State == membership.Alive {
+			_, answers := own[m.Name]
+			st.State, st.Reason = aliveState(session, state.GetNodes()[m.Name], answers, time.Now())
 		}
 		list = append(list, st)
 	}
 	return list
 }
 
-func hostStatuses(state *pb.State, d *config.Deployment, own map[string]ownStatus) []api.HostStatus {
+// aliveState is the state of a node that gossips, and why it is that.
+func aliveState(session *pb.Session, record *pb.Node, answers bool, now time.Time) (state, reason string) {
+	switch {
+	case session == nil:
+		return "suspect", "it gossips, but holds no place in the ledger"
+	case !answers:
+		return "suspect", "it does not answer on its cluster port"
+	case record.GetOrder() == pb.SetNode_DRAIN:
+		return "draining", "by order of " + time.UnixMilli(record.GetOrderAtMs()).UTC().Format(time.RFC3339) + "; `fairlead node resume` ends it"
+	case record.GetOrder() == pb.SetNode_PAUSE:
+		return "paused", "by order of " + time.UnixMilli(record.GetOrderAtMs()).UTC().Format(time.RFC3339) + "; `fairlead node resume` ends it"
+	}
+	if why := flapping(record, now); why != "" {
+		return "quarantined", why
+	}
+	return "alive", ""
+}
+
+func (n *Node) hostStatuses(state *pb.State, d *config.Deployment, own map[string]ownStatus) []api.HostStatus {
+	next := placement.Standbys(n.cluster(state))
 	list := []api.HostStatus{}
 	for _, name := range sortedNames(d.Hosts) {
 		h := d.Hosts[name]
 		st := api.HostStatus{Name: name, Clustered: h.Clustered}
 		if h.Clustered {
 			g := state.GetGroups()[groupOf(name, h)]
-			st.Group, st.Owner, st.Epoch, st.Reason = groupOf(name, h), g.GetOwner(), g.GetEpoch(), g.GetReason()
-			if st.Owner == "" {
-				st.State = "unowned"
-			} else {
-				runs, here := own[st.Owner].Hosts[name]
-				st.Handlers = runs.Handlers
-				st.State = hostState(runs, here && runs.Epoch == st.Epoch, g.GetMovingTo() != "")
-			}
+			st.Group = groupOf(name, h)
+			fillOwnership(&st, g)
+			st.Standby = next[st.Group].Node
+			runs, here := own[st.Owner].Hosts[name]
+			st.Handlers = runs.Handlers
+			st.State = clusteredState(g, runs, here && runs.Epoch == st.Epoch, time.Now())
 		} else {
 			st.Reason = "not clustered: runs on every member"
 			st.State = localState(name, own, &st)
 		}
-		if why := failure(st.Handlers); why != "" && st.State != "running" {
+		if state.GetHosts()[name].GetStopped() && st.State != "draining" {
+			st.State, st.Reason = "stopped", "stopped by order; `fairlead host start "+name+"` ends it"
+		} else if why := failure(st.Handlers); why != "" && st.State != "running" {
 			st.Reason = why
 		}
 		list = append(list, st)
 	}
 	return list
+}
+
+// fillOwnership says who owns a host's group, since when and why.
+func fillOwnership(st *api.HostStatus, g *pb.Group) {
+	st.Owner, st.Epoch, st.Reason = g.GetOwner(), g.GetEpoch(), g.GetReason()
+	st.Pinned, st.LastOwner, st.Failures = g.GetPinned(), g.GetLastOwner(), len(g.GetFailures())
+	if ms := g.GetSinceMs(); ms != 0 {
+		since := time.UnixMilli(ms).UTC()
+		st.Since = &since
+	}
+	if ms := g.GetFailedUntilMs(); ms != 0 {
+		until := time.UnixMilli(ms).UTC()
+		st.FailedUntil = &until
+	}
+}
+
+// clusteredState is a clustered host's state; known: its owner says how it fares.
+func clusteredState(g *pb.Group, runs ownHost, known bool, now time.Time) string {
+	switch {
+	case g.GetOwner() == "" && g.GetFailedUntilMs() > now.UnixMilli():
+		return "failed"
+	case g.GetOwner() == "":
+		return "unowned"
+	}
+	return hostState(runs, known, g.GetMovingTo() != "")
 }
 
 // failure is what the first handler that does not run died of.

@@ -23,13 +23,15 @@ var profiles = map[string]Profile{
 	// One machine: demo, tests.
 	"local": {Lease: 1200 * time.Millisecond, Raft: raftTiming(200*time.Millisecond, 10*time.Millisecond)},
 	// One site.
-	"lan": {Lease: 2 * time.Second, Raft: raftTiming(350*time.Millisecond, 20*time.Millisecond)},
+	"lan": {Lease: 1500 * time.Millisecond, Raft: raftTiming(300*time.Millisecond, 20*time.Millisecond)},
 	// Several sites.
 	"wan": {Lease: 8 * time.Second, Raft: raftTiming(1500*time.Millisecond, 50*time.Millisecond)},
 }
 
 func raftTiming(heartbeat, commit time.Duration) ledger.Timing {
-	return ledger.Timing{Heartbeat: heartbeat, Election: heartbeat, LeaderLease: heartbeat / 2, Commit: commit}
+	// A leader that resigns because its own machine is busy costs an election, and one
+	// that stays too long costs nothing but time: its lease is as long as may be.
+	return ledger.Timing{Heartbeat: heartbeat, Election: heartbeat, LeaderLease: heartbeat, Commit: commit}
 }
 
 func profile(name string) (Profile, error) {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -24,9 +25,12 @@ type work struct {
 	// drain holds the context of the drain that was asked for, if one was.
 	drain chan context.Context
 	done  chan struct{}
+	// failed receives once why the group should go to another node.
+	failed chan string
 
 	mu   sync.Mutex
 	crew *crew // what runs now
+	err  error // what could not be ended
 }
 
 // crew is one generation of a group's exchange and hosts.
@@ -34,6 +38,9 @@ type crew struct {
 	exchange *exchange.Exchange // nil where there are no locations
 	hosts    map[string]*host.Host
 	draining atomic.Bool
+	// tasks watch over the hosts; they end with cancel.
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup
 }
 
 // begin implements ownership's TenantConfig.Begin.
@@ -46,6 +53,7 @@ func (n *Node) begin(t ownership.Tenure, lease *ownership.Lease) ownership.Work 
 	w := &work{
 		n: n, tenure: t, lease: lease, log: log,
 		ctx: ctx, cancel: cancel, drain: make(chan context.Context, 1), done: make(chan struct{}),
+		failed: make(chan string, 1),
 	}
 	n.works.add(w)
 	go w.run() // ends with Kill, at the latest when the lease does
@@ -64,7 +72,7 @@ func (w *work) run() {
 		changed := make(chan struct{})
 		go func() { // ends with watch
 			defer close(changed)
-			w.n.awaitPlanChange(watch, w.tenure.Group, plan)
+			w.awaitPlanChange(watch, plan)
 		}()
 		again := w.attend(c, changed, plan.drainTimeout)
 		stop()
@@ -81,23 +89,34 @@ func (w *work) attend(c *crew, changed <-chan struct{}, drainTimeout time.Durati
 	case <-w.ctx.Done():
 	case ctx := <-w.drain:
 		c.draining.Store(true)
-		c.drain(ctx)
+		w.note(c.drain(ctx))
 		return false
 	case <-changed:
 		if w.ctx.Err() == nil {
-			w.log.Info("the deployment has changed: its hosts are started anew")
+			w.log.Info("the deployment has changed, or an order was given: its hosts are started anew")
 			ctx, cancel := context.WithTimeout(w.ctx, drainTimeout)
 			defer cancel()
-			c.drain(ctx)
-			return w.ctx.Err() == nil
+			err := c.drain(ctx)
+			w.note(err)
+			return err == nil && w.ctx.Err() == nil
 		}
 	}
-	c.kill()
+	w.note(c.kill())
 	return false
 }
 
+// note keeps what could not be ended, for whoever asks for the end.
+func (w *work) note(err error) {
+	if err == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.err = errors.Join(w.err, err)
+}
+
 // Drain implements ownership.Work.
-func (w *work) Drain(ctx context.Context) {
+func (w *work) Drain(ctx context.Context) error {
 	select {
 	case w.drain <- ctx:
 	default: // asked before
@@ -106,18 +125,24 @@ func (w *work) Drain(ctx context.Context) {
 	case <-w.done:
 	case <-ctx.Done():
 	}
-	w.Kill()
+	return w.Kill()
 }
 
 // Kill implements ownership.Work.
-func (w *work) Kill() {
+func (w *work) Kill() error {
 	w.cancel()
 	w.mu.Lock()
 	c := w.crew
 	w.mu.Unlock()
-	c.kill()
+	w.note(c.kill())
 	<-w.done
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
 }
+
+// Failed implements ownership.Work.
+func (w *work) Failed() <-chan string { return w.failed }
 
 func (w *work) set(c *crew) {
 	w.mu.Lock()
@@ -127,7 +152,8 @@ func (w *work) set(c *crew) {
 
 // start builds a crew.
 func (w *work) start(plan *groupPlan) *crew {
-	c := &crew{hosts: map[string]*host.Host{}}
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &crew{hosts: map[string]*host.Host{}, cancel: cancel}
 	if w.tenure.Group != ownership.Local {
 		c.exchange = exchange.New(exchange.Config{
 			Tenure:    exchange.Tenure{Group: w.tenure.Group, Incarnation: w.tenure.Incarnation, Epoch: w.tenure.Epoch},
@@ -136,42 +162,77 @@ func (w *work) start(plan *groupPlan) *crew {
 		})
 	}
 	for _, h := range plan.hosts {
-		c.hosts[h.name] = host.Start(host.Config{
-			Name: h.name, Handlers: w.n.handlers(h, w.lease), Exchange: c.exchange, Ports: w.n.ports,
-			Lease: w.lease, Log: w.log,
-		})
+		c.hosts[h.name] = w.startHost(ctx, c, h)
+	}
+	if w.tenure.Group != ownership.Local {
+		c.tasks.Go(func() { w.watchStalls(ctx, c) })
 	}
 	return c
 }
 
-// drain ends the crew in order: first what is under way, then the handlers.
-func (c *crew) drain(ctx context.Context) {
+// startHost starts one host of a crew.
+func (w *work) startHost(ctx context.Context, c *crew, plan hostPlan) *host.Host {
+	failed := make(chan string, 1)
+	h := host.Start(host.Config{
+		Name: plan.name, Handlers: w.n.handlers(plan, w.lease), Exchange: c.exchange, Ports: w.n.ports,
+		Lease: w.lease, Log: w.log, Restart: plan.restart,
+		Failed: func(reason string) { failed <- reason }, // called once
+	})
+	if w.tenure.Group == ownership.Local {
+		return h // it runs everywhere: there is no elsewhere
+	}
+	c.tasks.Go(func() {
+		select {
+		case <-ctx.Done():
+		case reason := <-failed:
+			w.fail(ctx, "host "+plan.name+": "+reason, func() bool { return !allRun(h) })
+		}
+	})
+	return h
+}
+
+func allRun(h *host.Host) bool {
+	for _, s := range h.States() {
+		if s.State != "running" {
+			return false
+		}
+	}
+	return true
+}
+
+// drain ends the crew in order: first what is under way, then the handlers. An
+// error says which process is left.
+func (c *crew) drain(ctx context.Context) error {
 	if c.exchange != nil {
 		c.exchange.Drain(ctx)
 	}
-	var wg sync.WaitGroup
-	for _, h := range c.hosts {
-		wg.Go(func() { h.Stop(ctx) })
-	}
-	wg.Wait()
-	if c.exchange != nil {
-		c.exchange.Close()
-	}
+	return c.end(func(h *host.Host) error { return h.Stop(ctx) })
 }
 
 // kill ends the crew at once: the processes first, for they are what acts.
-func (c *crew) kill() {
+func (c *crew) kill() error {
 	if c == nil {
-		return
+		return nil
 	}
-	var wg sync.WaitGroup
+	return c.end((*host.Host).Kill)
+}
+
+// end ends all hosts at the same time, then the exchange and what else it runs.
+func (c *crew) end(end func(*host.Host) error) error {
+	errs := make(chan error, len(c.hosts))
 	for _, h := range c.hosts {
-		wg.Go(h.Kill)
+		go func() { errs <- end(h) }()
 	}
-	wg.Wait()
+	var err error
+	for range c.hosts {
+		err = errors.Join(err, <-errs)
+	}
 	if c.exchange != nil {
 		c.exchange.Close()
 	}
+	c.cancel()
+	c.tasks.Wait()
+	return err
 }
 
 // works are the groups at work on the node.

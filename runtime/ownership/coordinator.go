@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/fairlead-io/fairlead/runtime/ledger"
@@ -45,6 +47,7 @@ type CoordinatorConfig struct {
 type Coordinator struct {
 	cfg      CoordinatorConfig
 	renewals chan renewal
+	deaths   chan death
 }
 
 type renewal struct {
@@ -52,12 +55,24 @@ type renewal struct {
 	answer      chan error // of capacity 1
 }
 
+// death is a guardian's word that a runtime and all its descendants are gone.
+type death struct {
+	proof  []byte
+	reason string
+	answer chan certified // of capacity 1
+}
+
+type certified struct {
+	expired int
+	err     error
+}
+
 // maxGrant bounds how many renewals go into one entry.
 const maxGrant = 256
 
 // NewCoordinator returns a coordinator; Run makes it work.
 func NewCoordinator(cfg CoordinatorConfig) *Coordinator {
-	return &Coordinator{cfg: cfg, renewals: make(chan renewal, maxGrant)}
+	return &Coordinator{cfg: cfg, renewals: make(chan renewal, maxGrant), deaths: make(chan death)}
 }
 
 // Renew asks for a lease for the incarnation and returns when the grant is
@@ -77,6 +92,24 @@ func (c *Coordinator) Renew(ctx context.Context, incarnation string) error {
 	}
 }
 
+// Certify expires at once the incarnations that the proof belongs to, and returns
+// how many there were when that is committed. There is nothing to wait for: whoever
+// has the proof has seen that they are dead.
+func (c *Coordinator) Certify(ctx context.Context, proof []byte, reason string) (int, error) {
+	d := death{proof, reason, make(chan certified, 1)}
+	select {
+	case c.deaths <- d:
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	select {
+	case done := <-d.answer:
+		return done.expired, done.err
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
 // Run follows the leadership until ctx ends.
 func (c *Coordinator) Run(ctx context.Context) {
 	for {
@@ -89,6 +122,8 @@ func (c *Coordinator) Run(ctx context.Context) {
 			}
 		case r := <-c.renewals:
 			r.answer <- ErrNotLeading
+		case d := <-c.deaths:
+			d.answer <- certified{err: ErrNotLeading}
 		}
 	}
 }
@@ -118,6 +153,8 @@ func (c *Coordinator) lead(ctx context.Context) (again bool) {
 	c.cfg.Logger.Info("this node coordinates the cluster")
 	defer c.cfg.Logger.Info("this node no longer coordinates the cluster")
 
+	changes, stop := c.cfg.Log.Changes()
+	defer stop()
 	l := &leadership{Coordinator: c, seen: map[string]sighting{}, since: c.cfg.Now()}
 	tick := time.NewTicker(max(c.cfg.TTL/20, time.Millisecond))
 	defer tick.Stop()
@@ -127,8 +164,15 @@ func (c *Coordinator) lead(ctx context.Context) (again bool) {
 			return
 		case r := <-c.renewals:
 			l.grant(ctx, r)
+			l.place(ctx)
+		case d := <-c.deaths:
+			l.certify(ctx, d)
+			l.place(ctx)
+		case <-changes:
+			l.place(ctx)
 		case <-tick.C:
-			l.decide(ctx)
+			l.expire(ctx)
+			l.place(ctx)
 		}
 	}
 }
@@ -139,6 +183,9 @@ type leadership struct {
 	*Coordinator
 	seen  map[string]sighting // by incarnation
 	since bootclock.Time
+	// homeless and misfits are the last reviews of groups without an owner, and of
+	// those that may be with the wrong one.
+	homeless, misfits review
 }
 
 // sighting is when this leader first saw, on its own clock, the last grant of an
@@ -197,24 +244,20 @@ func (l *leadership) observe() {
 	})
 }
 
-// decide expires what is over and gives away what has no owner.
-func (l *leadership) decide(ctx context.Context) {
-	l.observe()
-	for _, e := range l.due() {
-		l.propose(ctx, "expire", stamp(&pb.Command{Kind: &pb.Command_Expire{Expire: e}}))
-	}
-	if ps := l.unowned(); len(ps) > 0 {
-		l.propose(ctx, "assign", stamp(&pb.Command{Kind: &pb.Command_Assign{Assign: &pb.Assign{Placements: ps}}}))
-	}
-	for _, m := range l.misplaced() {
-		l.propose(ctx, "move", stamp(&pb.Command{Kind: &pb.Command_Move{Move: m}}))
-	}
-}
-
-func (l *leadership) propose(ctx context.Context, what string, c *pb.Command) {
-	_, err := l.cfg.Log.Apply(ctx, c)
+func (l *leadership) propose(ctx context.Context, what string, c *pb.Command) error {
+	_, err := l.cfg.Log.Apply(ctx, stamp(c))
 	if err != nil && !errors.Is(err, ledger.ErrStale) && ctx.Err() == nil {
 		l.cfg.Logger.Warn("ledger refused the coordinator", "command", what, "error", err)
+	}
+	return err
+}
+
+// expire ends the incarnations whose lease has certainly ended.
+func (l *leadership) expire(ctx context.Context) {
+	l.observe()
+	for _, e := range l.due() {
+		// Its error is logged; what is still due is tried again at the next tick.
+		_ = l.propose(ctx, "expire", &pb.Command{Kind: &pb.Command_Expire{Expire: e}})
 	}
 }
 
@@ -223,100 +266,49 @@ func (l *leadership) propose(ctx context.Context, what string, c *pb.Command) {
 func (l *leadership) due() []*pb.Expire {
 	now := l.cfg.Now()
 	wait := l.cfg.TTL + l.cfg.TTL/10
-	var es []*pb.Expire
-	l.cfg.Log.View(func(s *pb.State) {
-		var gone []*pb.Session
-		for id, session := range s.GetSessions() {
-			if !session.Expired && now.Sub(l.seen[id].at) >= wait {
-				gone = append(gone, session)
-			}
+	return l.ended(func(s *pb.Session) *pb.Expire {
+		seen := l.seen[s.Incarnation]
+		if now.Sub(seen.at) < wait {
+			return nil
 		}
-		for _, session := range gone {
-			es = append(es, &pb.Expire{
-				Incarnation: session.Incarnation,
-				Granted:     l.seen[session.Incarnation].granted,
-				Reason:      session.Node + " did not renew its lease",
-				Placements:  l.inherit(s, session),
-			})
+		return &pb.Expire{Granted: seen.granted, Reason: s.Node + " did not renew its lease"}
+	})
+}
+
+// certify ends the incarnations whose guardian has seen them dead.
+func (l *leadership) certify(ctx context.Context, d death) {
+	l.observe()
+	var done certified
+	for _, e := range l.ended(func(s *pb.Session) *pb.Expire {
+		if !ledger.Certifies(s, d.proof) {
+			return nil
+		}
+		return &pb.Expire{Proof: d.proof, Reason: s.Node + ": " + d.reason}
+	}) {
+		err := l.propose(ctx, "expire", &pb.Command{Kind: &pb.Command_Expire{Expire: e}})
+		if err != nil && !errors.Is(err, ledger.ErrStale) {
+			done.err = errors.Join(done.err, err)
+			continue
+		}
+		done.expired++
+	}
+	d.answer <- done
+}
+
+// ended completes the expiries that verdict gives for live sessions.
+func (l *leadership) ended(verdict func(*pb.Session) *pb.Expire) (es []*pb.Expire) {
+	l.cfg.Log.View(func(s *pb.State) {
+		for _, id := range slices.Sorted(maps.Keys(s.GetSessions())) {
+			session := s.GetSessions()[id]
+			if session.Expired {
+				continue
+			}
+			if e := verdict(session); e != nil {
+				e.Incarnation = id
+				e.Placements = l.inherit(s, session, e.Reason)
+				es = append(es, e)
+			}
 		}
 	})
 	return es
-}
-
-// inherit places the groups of an incarnation that is about to expire.
-func (l *leadership) inherit(s *pb.State, gone *pb.Session) []*pb.Placement {
-	plan := l.plan(s)
-	for i := range plan.Groups {
-		if g := s.GetGroups()[plan.Groups[i].Name]; g.GetIncarnation() == gone.Incarnation {
-			plan.Groups[i].Owner = ""
-		}
-	}
-	var ps []*pb.Placement
-	for _, d := range placement.Place(plan) {
-		if s.GetGroups()[d.Group].GetIncarnation() == gone.Incarnation {
-			ps = append(ps, &pb.Placement{
-				Group: d.Group, Node: d.Node, Incarnation: d.Incarnation,
-				Reason: gone.Node + " did not renew its lease; " + d.Reason,
-			})
-		}
-	}
-	return ps
-}
-
-// plan is the placement's view with those nodes only that have renewed their
-// lease under this leader, and lately.
-func (l *leadership) plan(s *pb.State) placement.Cluster {
-	now := l.cfg.Now()
-	plan := l.cfg.Plan(s)
-	fresh := plan.Nodes[:0]
-	for _, n := range plan.Nodes {
-		if seen := l.seen[n.Incarnation]; seen.renewed && now.Sub(seen.at) < l.cfg.TTL*3/4 {
-			fresh = append(fresh, n)
-		}
-	}
-	plan.Nodes = fresh
-	return plan
-}
-
-// unowned assigns the groups without an owner. A new leader waits until all nodes
-// have had time to renew, so that a preferred owner is not passed over because
-// another was heard first.
-func (l *leadership) unowned() []*pb.Placement {
-	if l.cfg.Now().Sub(l.since) < l.cfg.TTL/2 {
-		return nil
-	}
-	var ps []*pb.Placement
-	l.cfg.Log.View(func(s *pb.State) {
-		for _, d := range placement.Place(l.plan(s)) {
-			g := s.GetGroups()[d.Group]
-			if g == nil || d.Node == "" {
-				continue
-			}
-			ps = append(ps, &pb.Placement{Group: d.Group, Node: d.Node, Incarnation: d.Incarnation, Reason: d.Reason, Epoch: g.Epoch})
-		}
-	})
-	return ps
-}
-
-// misplaced asks owners that a new deployment no longer allows to hand over.
-func (l *leadership) misplaced() []*pb.Move {
-	var ms []*pb.Move
-	l.cfg.Log.View(func(s *pb.State) {
-		plan := l.plan(s)
-		nodes := map[string]placement.Node{}
-		for _, n := range plan.Nodes {
-			nodes[n.Name] = n
-		}
-		for _, want := range plan.Groups {
-			g := s.GetGroups()[want.Name]
-			owner, ok := nodes[want.Owner]
-			if !ok || g.GetMovingTo() != "" || placement.Refusal(owner, want) == "" {
-				continue
-			}
-			if d := placement.Elsewhere(plan, want.Name, want.Owner); d.Node != "" {
-				ms = append(ms, &pb.Move{Group: want.Name, To: d.Node, Epoch: g.GetEpoch()})
-			}
-		}
-	})
-	return ms
 }

@@ -1,6 +1,7 @@
 package ownership
 
 import (
+	"context"
 	"math/rand/v2"
 	"testing"
 	"testing/synctest"
@@ -45,6 +46,9 @@ func schedule(t *testing.T, seed uint64, sabotage func(*world)) (doubles int) {
 			case 0:
 				if n.up {
 					n.crash()
+					if rng.IntN(2) == 0 {
+						w.certify(n)
+					}
 				} else {
 					n.start()
 				}
@@ -80,6 +84,19 @@ func schedule(t *testing.T, seed uint64, sabotage func(*world)) (doubles int) {
 		w.waitOwned(6 * ttl)
 	})
 	return doubles
+}
+
+// certify has the guardian of a dead node tell the leader, if there is one.
+func (w *world) certify(dead *simNode) {
+	w.mu.Lock()
+	l := w.leader
+	w.mu.Unlock()
+	if l < 0 || !w.nodes[l].up {
+		return
+	}
+	ctx, cancel := context.WithTimeout(w.t.Context(), ttl)
+	defer cancel()
+	_, _ = w.nodes[l].coord.Certify(ctx, dead.proof, "killed")
 }
 
 // move asks the owner of some group to hand it over.
@@ -204,5 +221,104 @@ func TestAnOrderlyStopReleasesEverythingAtOnce(t *testing.T) {
 				}
 			}
 		})
+	})
+}
+
+// followerOwning returns a node that owns the group and does not lead, moving the
+// group there if need be.
+func (w *world) followerOwning(group string) *simNode {
+	w.t.Helper()
+	for range 100 {
+		who := w.acting(group)
+		for _, n := range w.nodes {
+			if len(who) == 1 && n.name == who[0] && n.id != w.leader {
+				return n
+			}
+		}
+		w.move()
+		time.Sleep(ttl / 2)
+	}
+	w.t.Fatalf("no follower came to own %s", group)
+	return nil
+}
+
+// wantTakeover waits until a node other than the given one acts.
+func (w *world) wantTakeover(group, from string, within time.Duration) {
+	w.t.Helper()
+	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+		if who := w.acting(group); len(who) == 1 && who[0] != from {
+			return
+		}
+		if time.Since(began) > within {
+			w.t.Fatalf("%s: still with %v after %v", group, w.acting(group), within)
+		}
+	}
+}
+
+func TestACertifiedDeathIsTakenOverWithoutWaitingForTheLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 4, 3, groups...)
+		defer w.close()
+		w.waitOwned(5 * ttl)
+		n := w.followerOwning(groups[0])
+		n.crash()
+		w.certify(n)
+		w.wantTakeover(groups[0], n.name, ttl/4)
+	})
+}
+
+func TestWithoutAProofNobodyTakesOverBeforeTheLeaseHasEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 4, 3, groups...)
+		defer w.close()
+		w.waitOwned(5 * ttl)
+		n := w.followerOwning(groups[0])
+		n.crash()
+		n.proof = []byte("somebody else's")
+		w.certify(n)
+		for began := time.Now(); time.Since(began) < ttl*3/4; time.Sleep(time.Millisecond) {
+			if who := w.acting(groups[0]); len(who) > 0 {
+				t.Fatalf("%v acts %v after a death that nobody has proven", who, time.Since(began))
+			}
+		}
+		w.wantTakeover(groups[0], n.name, ttl)
+	})
+}
+
+func TestAGroupThatFailsOnItsNodeGoesToAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 5, 3, groups...)
+		defer w.close()
+		w.waitOwned(5 * ttl)
+		n := w.followerOwning(groups[0])
+		n.works[groups[0]].failed <- "its handler ended twice"
+		w.wantTakeover(groups[0], n.name, ttl/2)
+		w.nodes[w.leader].View(func(s *pb.State) {
+			g := s.GetGroups()[groups[0]]
+			if len(g.GetFailures()) != 1 || g.GetFailures()[0].GetNode() != n.name || g.GetLastCause() != "failure" {
+				t.Errorf("group %v", g)
+			}
+		})
+	})
+}
+
+func TestANodeThatCannotEndItsWorkGivesUpItsLeaseInsteadOfReleasing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 6, 3, groups...)
+		defer w.close()
+		w.waitOwned(5 * ttl)
+		n := w.followerOwning(groups[0])
+		w.mu.Lock()
+		n.works[groups[0]].stubborn = true
+		w.mu.Unlock()
+		w.move()
+		w.watch(ttl*3/2, groups)
+		w.wantTakeover(groups[0], n.name, ttl)
+		if n.gaveUp == nil || n.tenant.Lease().Valid() {
+			t.Errorf("gave up: %v, lease valid: %v", n.gaveUp, n.tenant.Lease().Valid())
+		}
+		if w.doubles > 0 {
+			t.Errorf("two nodes acted at %d moments", w.doubles)
+		}
 	})
 }

@@ -25,6 +25,8 @@ type tenancies struct {
 	running map[string]*tenancy
 	// ended carries a signal after a release.
 	ended chan struct{}
+	// failed carries the groups whose work has failed here.
+	failed chan failure
 	// leaving: everything is to be released.
 	leaving bool
 	// known: the replica has shown this incarnation, so that its absence means that
@@ -35,8 +37,16 @@ type tenancies struct {
 type tenancy struct {
 	tenure Tenure
 	work   Work // nil if it was to be released before it began
+	// over ends what waits for the work's failure.
+	over context.CancelFunc
 	// cancel ends the release; nil if there is none under way.
 	cancel context.CancelFunc
+}
+
+// failure is a group's work that has failed on this node.
+type failure struct {
+	tenure Tenure
+	why    string
 }
 
 // expired reports whether the replica says that this incarnation is over.
@@ -52,7 +62,7 @@ func (ts *tenancies) expired() bool {
 
 // reconcile makes what is at work what the replica says should be.
 func (ts *tenancies) reconcile() {
-	owned, moving := ts.owned()
+	owned, handovers := ts.owned()
 	for group, run := range ts.running {
 		if owned[group] != run.tenure {
 			// Released, or not ours any more although we did not release it: nothing
@@ -60,8 +70,8 @@ func (ts *tenancies) reconcile() {
 			ts.end(group, run)
 		}
 	}
-	for group, to := range moving {
-		ts.handOver(owned[group], to)
+	for _, h := range handovers {
+		ts.handOver(owned[h.Group], h)
 	}
 	if ts.lease.Left() <= ts.t.margin() {
 		return
@@ -71,15 +81,40 @@ func (ts *tenancies) reconcile() {
 			if group != Local {
 				ts.log.Info("acting for group", "group", group, "epoch", tenure.Epoch)
 			}
-			ts.running[group] = &tenancy{tenure: tenure, work: ts.t.cfg.Begin(tenure, ts.lease)}
+			ts.begin(tenure)
 		}
 	}
 }
 
-// owned returns what the replica has given to this incarnation, and those of the
-// groups that are to be handed over, with the wanted owner.
-func (ts *tenancies) owned() (map[string]Tenure, map[string]string) {
-	owned, moving := map[string]Tenure{}, map[string]string{}
+func (ts *tenancies) begin(tenure Tenure) {
+	ctx, over := context.WithCancel(ts.ctx)
+	run := &tenancy{tenure: tenure, work: ts.t.cfg.Begin(tenure, ts.lease), over: over}
+	ts.running[tenure.Group] = run
+	ts.group.Go(func() {
+		select {
+		case <-ctx.Done():
+		case why := <-run.work.Failed():
+			select {
+			case ts.failed <- failure{tenure, why}:
+			case <-ctx.Done():
+			}
+		}
+	})
+}
+
+// failing releases a group that cannot do its work here.
+func (ts *tenancies) failing(f failure) {
+	owned, _ := ts.owned()
+	if owned[f.tenure.Group] == f.tenure && f.tenure.Group != Local {
+		ts.handOver(f.tenure, Handover{f.tenure.Group, Anywhere, "failure", f.why})
+	}
+}
+
+// owned returns what the replica has given to this incarnation, and what of it is
+// to be handed over.
+func (ts *tenancies) owned() (map[string]Tenure, []Handover) {
+	owned := map[string]Tenure{}
+	var handovers []Handover
 	ts.t.cfg.Replica.View(func(s *pb.State) {
 		current := map[string]bool{}
 		if ds := s.GetDeployments(); len(ds) > 0 {
@@ -94,11 +129,11 @@ func (ts *tenancies) owned() (map[string]Tenure, map[string]string) {
 			owned[name] = Tenure{name, ts.id, g.GetEpoch()}
 			switch {
 			case !current[name]:
-				moving[name] = nowhere
+				handovers = append(handovers, Handover{name, Nowhere, "deploy", "it is no longer deployed"})
 			case g.GetMovingTo() != "":
-				moving[name] = g.GetMovingTo()
+				handovers = append(handovers, Handover{name, g.GetMovingTo(), g.GetMovingCause(), g.GetMovingReason()})
 			case ts.leaving:
-				moving[name] = anywhere
+				handovers = append(handovers, Handover{name, Anywhere, "leave", "its node stops"})
 			}
 		}
 	})
@@ -106,21 +141,14 @@ func (ts *tenancies) owned() (map[string]Tenure, map[string]string) {
 	if !ts.leaving || len(owned) > 0 {
 		owned[Local] = Tenure{Local, ts.id, 0}
 	}
-	return owned, moving
+	return owned, handovers
 }
 
-// Wanted owners that are no nodes: of a group that is no longer deployed, and of
-// one whose next owner is open. No node can be called so.
-const (
-	nowhere  = "-"
-	anywhere = "*"
-)
-
 // handOver begins to drain and release the group.
-func (ts *tenancies) handOver(tenure Tenure, to string) {
+func (ts *tenancies) handOver(tenure Tenure, h Handover) {
 	run := ts.running[tenure.Group]
 	if run == nil { // to be released before it began
-		run = &tenancy{tenure: tenure}
+		run = &tenancy{tenure: tenure, over: func() {}}
 		ts.running[tenure.Group] = run
 	}
 	if run.cancel != nil {
@@ -133,10 +161,15 @@ func (ts *tenancies) handOver(tenure Tenure, to string) {
 		defer cancel()
 		if work != nil {
 			drain, end := context.WithTimeout(ctx, ts.t.cfg.DrainTimeout(tenure.Group))
-			work.Drain(drain)
+			err := work.Drain(drain)
 			end()
+			if err != nil {
+				// It may still act, so it is not released.
+				ts.t.surrender(err)
+				return
+			}
 		}
-		ts.release(ctx, tenure, to)
+		ts.release(ctx, tenure, h)
 		select {
 		case ts.ended <- struct{}{}:
 		default:
@@ -146,22 +179,23 @@ func (ts *tenancies) handOver(tenure Tenure, to string) {
 
 // release says that this node no longer acts for the group, until the ledger has
 // answered.
-func (ts *tenancies) release(ctx context.Context, tenure Tenure, to string) {
+func (ts *tenancies) release(ctx context.Context, tenure Tenure, h Handover) {
 	log := ts.log.With("group", tenure.Group, "epoch", tenure.Epoch)
 	for {
 		var next *pb.Placement
-		if to != nowhere {
-			next = ts.t.cfg.Successor(tenure.Group, to)
+		var failedUntil int64
+		if h.To != Nowhere {
+			next, failedUntil = ts.t.cfg.Successor(h)
 		}
 		attempt, cancel := context.WithTimeout(ctx, ts.t.cfg.TTL)
 		err := ts.t.cfg.Propose(attempt, stamp(&pb.Command{Kind: &pb.Command_Release{Release: &pb.Release{
 			Group: tenure.Group, Incarnation: tenure.Incarnation, Epoch: tenure.Epoch,
-			Reason: "released by its owner", Next: next,
+			Reason: h.Reason, Cause: h.Cause, Next: next, FailedUntilMs: failedUntil,
 		}}}))
 		cancel()
 		switch {
 		case err == nil:
-			log.Info("released group", "to", next.GetNode())
+			log.Info("released group", "to", next.GetNode(), "cause", h.Cause, "reason", h.Reason)
 			return
 		case errors.Is(err, ledger.ErrFenced), errors.Is(err, ledger.ErrUnknown):
 			return // it is another's already
@@ -174,13 +208,22 @@ func (ts *tenancies) release(ctx context.Context, tenure Tenure, to string) {
 
 // end stops a group that is no longer ours and forgets it.
 func (ts *tenancies) end(group string, run *tenancy) {
-	if run.work != nil {
-		run.work.Kill()
-	}
+	ts.kill(run)
 	if run.cancel != nil {
 		run.cancel()
 	}
 	delete(ts.running, group)
+}
+
+// kill ends a group's work, or gives up the lease if that cannot be done.
+func (ts *tenancies) kill(run *tenancy) {
+	run.over()
+	if run.work == nil {
+		return
+	}
+	if err := run.work.Kill(); err != nil {
+		ts.t.surrender(err)
+	}
 }
 
 // killAll ends everything that is at work, all groups at the same time.
@@ -191,9 +234,7 @@ func (ts *tenancies) killAll(why string) {
 	ts.log.Warn("stopping all groups at once", "reason", why, "groups", len(ts.running))
 	var wg sync.WaitGroup
 	for _, run := range ts.running {
-		if run.work != nil {
-			wg.Go(run.work.Kill)
-		}
+		wg.Go(func() { ts.kill(run) })
 	}
 	wg.Wait()
 	for group, run := range ts.running {

@@ -33,12 +33,31 @@ const Local = ""
 // Work is a group at work on this node: its hosts and their exchange.
 type Work interface {
 	// Drain takes up nothing new, ends what is under way as far as ctx allows, and
-	// returns when nothing acts any more.
-	Drain(ctx context.Context)
+	// returns when nothing acts any more. An error says what could not be ended.
+	Drain(ctx context.Context) error
 	// Kill ends everything at once, and returns when nothing acts any more. It may
-	// be called during Drain, after it, and more than once.
-	Kill()
+	// be called during Drain, after it, and more than once. An error says what
+	// could not be ended.
+	Kill() error
+	// Failed receives why the group cannot do its work on this node, when it should
+	// go to another. It is never closed.
+	Failed() <-chan string
 }
+
+// Handover is why and where to a group is released.
+type Handover struct {
+	Group string
+	// To is the wanted next owner: a node, Anywhere or Nowhere.
+	To string
+	// Cause is the kind of reason, as in the ledger's events; Reason a sentence.
+	Cause, Reason string
+}
+
+// Wanted owners that are no nodes: no node can be called so.
+const (
+	Nowhere  = "-"
+	Anywhere = "*"
+)
 
 // TenantConfig is what a Tenant needs.
 type TenantConfig struct {
@@ -49,21 +68,27 @@ type TenantConfig struct {
 	NewIncarnation func() string
 	// Renew asks the leader, wherever it is, for a lease.
 	Renew func(ctx context.Context, incarnation string) error
+	// Hurry, if not nil, receives when a renewal is worth a try at once: there is a
+	// new leader, which knows nobody yet.
+	Hurry <-chan struct{}
 	// Propose hands a command to the leader, wherever it is.
 	Propose func(ctx context.Context, c *pb.Command) error
 	// Begin starts the work of a group. It is called only with a valid lease and
 	// returns at once; the work goes on until Drain or Kill.
 	Begin func(t Tenure, lease *Lease) Work
-	// Successor names the next owner at a release, nil for none. wanted is a node or
-	// "*" for whichever is best.
-	Successor func(group, wanted string) *pb.Placement
+	// Successor completes a release: the next owner, nil for none, and until when
+	// nobody is to be (see the ledger's Release).
+	Successor func(h Handover) (next *pb.Placement, failedUntil int64)
 	// DrainTimeout is how long a group may take to drain.
 	DrainTimeout func(group string) time.Duration
 	// Announce is told of every new incarnation, before it is registered.
 	Announce func(incarnation string)
-	TTL      time.Duration
-	Now      func() bootclock.Time
-	Logger   *slog.Logger
+	// GiveUp is told why this node can no longer vouch for what it runs: something
+	// could not be ended. The process must end. The lease is not renewed any more.
+	GiveUp func(err error)
+	TTL    time.Duration
+	Now    func() bootclock.Time
+	Logger *slog.Logger
 }
 
 // Tenant keeps this node's lease, and has the groups at work that the ledger
@@ -74,6 +99,28 @@ type Tenant struct {
 	mu          sync.Mutex
 	incarnation string
 	lease       *Lease
+	surrendered error // why the lease was given up, if it was
+	counts      Counts
+}
+
+// Counts is what happened to this node's lease since its start.
+type Counts struct {
+	Renewals, RenewalFailures uint64
+	// Lost is how often it ran out, or was about to, while the node wanted it.
+	Lost uint64
+}
+
+// Counts returns the counts so far.
+func (t *Tenant) Counts() Counts {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.counts
+}
+
+func (t *Tenant) count(add func(*Counts)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	add(&t.counts)
 }
 
 // NewTenant returns a tenant; Run makes it work.
@@ -95,10 +142,33 @@ func (t *Tenant) Lease() *Lease {
 	return t.lease
 }
 
+// Surrendered is why this node has given up its lease for good; nil if it has not.
+func (t *Tenant) Surrendered() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.surrendered
+}
+
+// surrender gives up the lease: something goes on that could not be ended, so that
+// this node must not say that it has stopped acting. Only the lease's end, or a
+// guardian that sees everything dead, lets another take over.
+func (t *Tenant) surrender(err error) {
+	t.mu.Lock()
+	first := t.surrendered == nil
+	if first {
+		t.surrendered = err
+	}
+	t.mu.Unlock()
+	if first {
+		t.cfg.Logger.Error("this node gives up its lease: what it runs could not be ended", "error", err)
+		t.cfg.GiveUp(err)
+	}
+}
+
 // Run lives one incarnation after the other until ctx ends; then it drains what
 // it owns, releases it, and leaves, bounded by leave.
 func (t *Tenant) Run(ctx context.Context, leave time.Duration) {
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && t.Surrendered() == nil {
 		id := t.cfg.NewIncarnation()
 		t.mu.Lock()
 		t.incarnation, t.lease = id, newLease(t.cfg.Now)
@@ -119,9 +189,12 @@ func (t *Tenant) live(ctx context.Context, id string, lease *Lease, limit time.D
 	// Renewing and releasing go on while the node leaves: they end with this
 	// function, not with ctx.
 	living, end := context.WithCancel(context.WithoutCancel(ctx))
-	ts := &tenancies{t: t, id: id, lease: lease, log: log, ctx: living, running: map[string]*tenancy{}, ended: make(chan struct{}, 1)}
+	ts := &tenancies{
+		t: t, id: id, lease: lease, log: log, ctx: living, running: map[string]*tenancy{},
+		ended: make(chan struct{}, 1), failed: make(chan failure),
+	}
 	ts.group.Go(func() { t.renew(living, id, lease, log) })
-	defer func() { end(); ts.group.Wait() }()
+	defer func() { end(); ts.killAll("this incarnation ends"); ts.group.Wait() }()
 
 	changes, stop := t.cfg.Replica.Changes()
 	defer stop()
@@ -140,10 +213,15 @@ func (t *Tenant) live(ctx context.Context, id string, lease *Lease, limit time.D
 			return
 		case <-changes:
 		case <-ts.ended:
+		case f := <-ts.failed:
+			ts.failing(f)
 		case <-extended:
 		case <-guard.C:
 			if lease.Left() > t.margin() {
 				break
+			}
+			if len(ts.running) > 0 {
+				t.count(func(c *Counts) { c.Lost++ })
 			}
 			ts.killAll("the lease could not be renewed")
 			// Nothing runs now. Wait until there is a lease again, or the ledger says
@@ -159,6 +237,9 @@ func (t *Tenant) live(ctx context.Context, id string, lease *Lease, limit time.D
 			}
 		}
 		guard.Stop()
+		if t.Surrendered() != nil {
+			return
+		}
 		if ts.expired() {
 			log.Warn("this incarnation has expired: its groups belong to others; the node comes back as a new one")
 			ts.killAll("the incarnation has expired")
@@ -187,6 +268,10 @@ func (t *Tenant) register(ctx context.Context, id string, log *slog.Logger) bool
 			log.Info("registered in the ledger")
 			return true
 		}
+		if errors.Is(err, ledger.ErrTooOld) {
+			t.surrender(err)
+			return false
+		}
 		if !pause(ctx, t.cfg.TTL/4) {
 			return false
 		}
@@ -198,13 +283,14 @@ func (t *Tenant) register(ctx context.Context, id string, log *slog.Logger) bool
 func (t *Tenant) renew(ctx context.Context, id string, lease *Lease, log *slog.Logger) {
 	every := t.cfg.TTL / 4
 	failing := false
-	for {
+	for t.Surrendered() == nil {
 		sent := t.cfg.Now()
 		attempt, cancel := context.WithTimeout(ctx, every)
 		err := t.cfg.Renew(attempt, id)
 		cancel()
 		switch {
 		case err == nil:
+			t.count(func(c *Counts) { c.Renewals++ })
 			lease.extend(sent.Add(t.cfg.TTL))
 			if failing {
 				failing = false
@@ -216,14 +302,30 @@ func (t *Tenant) renew(ctx context.Context, id string, lease *Lease, log *slog.L
 			failing = true
 			log.Warn("lease not renewed", "error", err, "left", lease.Left().Round(time.Millisecond))
 		}
+		if err != nil && ctx.Err() == nil {
+			t.count(func(c *Counts) { c.RenewalFailures++ })
+		}
 		wait := every - t.cfg.Now().Sub(sent)
 		if err != nil {
 			wait = every / 4 // the leader may just be changing
 		}
-		if !pause(ctx, wait) {
+		if !t.await(ctx, wait) {
 			return
 		}
 	}
+}
+
+// await waits until the next renewal is due, and reports whether ctx still lives.
+func (t *Tenant) await(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(max(d, 0))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+	case <-t.cfg.Hurry:
+	}
+	return true
 }
 
 // leave ends the incarnation in order, when it owns nothing any more.

@@ -48,6 +48,9 @@ type simNode struct {
 	leaderCh chan bool
 	subs     map[chan struct{}]bool
 	works    map[string]*simWork
+	boot     int    // counts its processes
+	proof    []byte // of its present process's death
+	gaveUp   error
 	tenant   *Tenant
 	coord    *Coordinator
 	stop     context.CancelFunc
@@ -61,7 +64,10 @@ type simWork struct {
 	n      *simNode
 	tenure Tenure
 	lease  *Lease
-	ended  bool
+	failed chan string
+	// stubborn: Kill says that it could not.
+	stubborn bool
+	ended    bool
 }
 
 func newWorld(t *testing.T, seed uint64, nodes int, groups ...string) *world {
@@ -89,32 +95,58 @@ func (n *simNode) start() {
 	n.w.mu.Lock()
 	n.up, n.stop, n.leave = true, stop, leave
 	n.machine, n.subs, n.works = ledger.NewMachine(), map[chan struct{}]bool{}, map[string]*simWork{}
-	n.leaderCh = make(chan bool, 1)
+	n.leaderCh, n.gaveUp = make(chan bool, 1), nil
+	n.boot++
+	boot := n.boot
+	n.proof = fmt.Appendf(nil, "%s died as process %d", n.name, boot)
+	certifier := ledger.Certifier(n.proof)
 	n.w.mu.Unlock()
 	n.coord = NewCoordinator(CoordinatorConfig{Log: n, TTL: ttl, Plan: n.plan, Now: n.now, Logger: log})
 	n.tenant = NewTenant(TenantConfig{
 		Replica: n, TTL: ttl, Now: n.now, Logger: log,
-		Session: func(id string) *pb.Session { return &pb.Session{Incarnation: id, Node: n.name} },
+		Session: func(id string) *pb.Session {
+			return &pb.Session{Incarnation: id, Node: n.name, Certifier: certifier}
+		},
 		NewIncarnation: func() string {
 			n.w.mu.Lock()
 			defer n.w.mu.Unlock()
 			n.w.next++
 			return fmt.Sprintf("%s#%d", n.name, n.w.next)
 		},
-		Renew: n.renew, Propose: n.propose, Begin: n.begin, Announce: func(string) {},
-		Successor: func(group, wanted string) *pb.Placement {
+		Announce: func(string) {},
+		// What is left of a process that was killed reaches nobody.
+		Renew: func(ctx context.Context, incarnation string) error {
+			if !n.runs(boot) {
+				return errNoLeader
+			}
+			return n.renew(ctx, incarnation)
+		},
+		Propose: func(ctx context.Context, c *pb.Command) error {
+			if !n.runs(boot) {
+				return errNoLeader
+			}
+			return n.propose(ctx, c)
+		},
+		Begin: func(t Tenure, l *Lease) Work { return n.begin(t, l, boot) },
+		Successor: func(h Handover) (*pb.Placement, int64) {
 			var d placement.Decision
-			n.View(func(s *pb.State) { d = placement.Elsewhere(n.plan(s), group, n.name) })
-			return &pb.Placement{Group: group, Node: d.Node, Incarnation: d.Incarnation, Reason: d.Reason}
+			n.View(func(s *pb.State) { d = placement.Elsewhere(n.plan(s), h.Group, n.name) })
+			return &pb.Placement{Group: h.Group, Node: d.Node, Incarnation: d.Incarnation, Reason: d.Reason}, 0
+		},
+		GiveUp: func(err error) {
+			n.w.mu.Lock()
+			defer n.w.mu.Unlock()
+			n.gaveUp = err
 		},
 		DrainTimeout: func(string) time.Duration { return 100 * time.Millisecond },
 	})
 	n.done.Go(func() { n.coord.Run(ctx) })
 	n.done.Go(func() { n.tenant.Run(staying, 5*time.Second) })
-	n.done.Go(func() { n.replicate(ctx) })
+	n.done.Go(func() { n.replicate(ctx, boot) })
 }
 
-// crash ends the node as kill -9 does: all its work with it.
+// crash ends the node as kill -9 does: all its work with it. It takes no time;
+// what is left of the process's goroutines ends by and by.
 func (n *simNode) crash() {
 	n.w.mu.Lock()
 	n.up = false
@@ -123,12 +155,18 @@ func (n *simNode) crash() {
 	}
 	n.w.mu.Unlock()
 	n.stop()
-	n.done.Wait()
+}
+
+// runs reports whether the node is up and still the given process.
+func (n *simNode) runs(boot int) bool {
+	n.w.mu.Lock()
+	defer n.w.mu.Unlock()
+	return n.up && n.boot == boot
 }
 
 // replicate applies the log with a delay.
-func (n *simNode) replicate(ctx context.Context) {
-	for pause(ctx, n.w.delay(20*time.Millisecond)) {
+func (n *simNode) replicate(ctx context.Context, boot int) {
+	for pause(ctx, n.w.delay(20*time.Millisecond)) && n.runs(boot) {
 		n.w.mu.Lock()
 		if !n.cut {
 			n.applyLocked(len(n.w.log))
@@ -289,24 +327,32 @@ func (n *simNode) plan(s *pb.State) placement.Cluster {
 	return c
 }
 
-func (n *simNode) begin(t Tenure, l *Lease) Work {
+func (n *simNode) begin(t Tenure, l *Lease, boot int) Work {
 	n.w.mu.Lock()
 	defer n.w.mu.Unlock()
-	work := &simWork{n: n, tenure: t, lease: l}
-	n.works[t.Group] = work
+	work := &simWork{n: n, tenure: t, lease: l, failed: make(chan string, 1)}
+	if work.ended = !n.up || n.boot != boot; !work.ended {
+		n.works[t.Group] = work
+	}
 	return work
 }
 
-func (s *simWork) Kill() {
+func (s *simWork) Kill() error {
 	s.n.w.mu.Lock()
 	defer s.n.w.mu.Unlock()
+	if s.stubborn {
+		return errors.New("process 4711 is in uninterruptible sleep")
+	}
 	s.ended = true
+	return nil
 }
 
-func (s *simWork) Drain(ctx context.Context) {
+func (s *simWork) Drain(ctx context.Context) error {
 	pause(ctx, s.n.w.delay(50*time.Millisecond))
-	s.Kill()
+	return s.Kill()
 }
+
+func (s *simWork) Failed() <-chan string { return s.failed }
 
 // acting returns the nodes that act for the group now.
 func (w *world) acting(group string) []string {
@@ -339,5 +385,6 @@ func (w *world) close() {
 		if n.up {
 			n.crash()
 		}
+		n.done.Wait()
 	}
 }

@@ -385,7 +385,9 @@ func (x *Description) GetSend() *Side {
 type Side struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// JSON Schema (2020-12) of the endpoint's properties. Secret ones carry
-	// "writeOnly": true.
+	// "writeOnly": true; those with network addresses "x-fairlead-reach": true, and
+	// in "x-fairlead-default-ports" the ports of addresses without one: {"": "21",
+	// "tls=implicit": "990"}.
 	Schema []byte `protobuf:"bytes,1,opt,name=schema,proto3" json:"schema,omitempty"`
 	// Receive only: running two of these at once takes items twice, so the host
 	// must be clustered.

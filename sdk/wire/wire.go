@@ -29,6 +29,18 @@ const (
 	LogLevelEnv = "FAIRLEAD_LOG_LEVEL"
 )
 
+// Keywords that the schema of an endpoint's properties may have besides those of
+// JSON Schema.
+const (
+	// ReachKeyword is true at a property that holds network addresses: host,
+	// host:port or URLs, separated by commas.
+	ReachKeyword = "x-fairlead-reach"
+	// ReachPortsKeyword has the ports for addresses that name none: an object whose
+	// key "" has the usual one, and whose keys such as "tls=implicit" have the one for
+	// endpoints where that property has that value. The ports are strings.
+	ReachPortsKeyword = "x-fairlead-default-ports"
+)
+
 // Exit statuses of an adapter that ends itself.
 const (
 	// ExitLeaseEnded: the lease's deadline passed without a renewal.

@@ -31,7 +31,7 @@ const (
 	SetNode_RESUME SetNode_Order = 0 // owns groups again, and is out of quarantine
 	SetNode_DRAIN  SetNode_Order = 1 // gives away all its groups and takes none
 	SetNode_PAUSE  SetNode_Order = 2 // keeps its groups and takes none
-	SetNode_REMOVE SetNode_Order = 3 // is forgotten; refused while an incarnation of it is live
+	SetNode_REMOVE SetNode_Order = 3 // is no longer a server of the ledger; refused while an incarnation of it is live
 )
 
 // Enum value maps for SetNode_Order.
@@ -2069,7 +2069,7 @@ type Event struct {
 	// node-registered, node-expired, node-left, node-drained, node-paused,
 	// node-resumed, node-removed, group-owned, group-unowned, group-moving,
 	// group-failed, group-reset, group-resumed, host-started, host-stopped,
-	// deployed, item-suspended, cluster-founded, upgraded
+	// deployed, location-moved, item-suspended, cluster-founded, upgraded
 	Kind  string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
 	Node  string `protobuf:"bytes,4,opt,name=node,proto3" json:"node,omitempty"`
 	Group string `protobuf:"bytes,5,opt,name=group,proto3" json:"group,omitempty"`
