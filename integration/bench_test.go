@@ -220,13 +220,21 @@ func BenchmarkFTPReceiveOneGiB(b *testing.B) {
 	}
 }
 
-// memory is the resident memory in MiB of the node and of its largest plugin.
+// memory is the resident memory in MiB of the runtime and of its largest plugin.
 func memory(tb testing.TB, c *cluster.Cluster) (node, plugin float64) {
-	pid := c.Nodes[0].PID()
-	for _, child := range children(tb, pid) {
-		plugin = max(plugin, resident(child))
+	all, err := c.Nodes[0].Processes()
+	if err != nil {
+		tb.Fatal(err)
 	}
-	return resident(pid), plugin
+	for _, p := range all {
+		switch p.Part {
+		case cluster.Runtime:
+			node = resident(p.PID)
+		case cluster.Plugin:
+			plugin = max(plugin, resident(p.PID))
+		}
+	}
+	return node, plugin
 }
 
 func resident(pid int) float64 {

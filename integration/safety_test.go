@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -50,18 +48,18 @@ send_ports:
 
 	from := owner(t, c, "intake", "")
 	old := c.Node(from)
-	plugins := children(t, old.PID())
-	if len(plugins) < 2 {
-		t.Fatalf("%s has the plugin processes %v, want an FTP and a queue adapter", from, plugins)
+	processes := plugins(t, old)
+	if len(processes) < 2 {
+		t.Fatalf("%s has the plugin processes %v, want an FTP and a queue adapter", from, processes)
 	}
 	before := incarnation(t, c, from)
 	frozen := time.Now()
-	if err := old.Signal(syscall.SIGSTOP); err != nil {
+	if err := old.Freeze(cluster.Runtime); err != nil {
 		t.Fatal(err)
 	}
 	gone := make(chan time.Time, 1)
 	go func() { // ends when the plugins do, or with the test
-		for alive(plugins) && t.Context().Err() == nil {
+		for alive(processes) && t.Context().Err() == nil {
 			wait(t, time.Millisecond)
 		}
 		gone <- time.Now()
@@ -74,7 +72,7 @@ send_ports:
 	select {
 	case ended = <-gone:
 	case <-time.After(10 * time.Second):
-		t.Fatalf("plugins %v still run 10 s after their runtime was frozen", plugins)
+		t.Fatalf("plugins %v still run 10 s after their runtime was frozen", processes)
 	}
 	queue.waitFor(t, 40, 30*time.Second)
 	first := firstLoginAfter(t, journal, frozen)
@@ -84,7 +82,7 @@ send_ports:
 		t.Errorf("%s reached the FTP server at %v, %v before the frozen node's plugins were gone", to, first, ended.Sub(first))
 	}
 
-	if err := old.Signal(syscall.SIGCONT); err != nil {
+	if err := old.Thaw(cluster.Runtime); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, 30*time.Second, func() string {
@@ -104,24 +102,12 @@ send_ports:
 	judge(t, files, queue.hashes(t))
 }
 
-// children are the processes whose parent is pid.
-func children(t testing.TB, pid int) []int {
+// plugins are the node's adapter processes.
+func plugins(t testing.TB, n *cluster.Node) []int {
 	t.Helper()
-	var pids []int
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	pids, err := n.PIDs(cluster.Plugin)
 	if err != nil {
 		t.Fatal(err)
-	}
-	for _, name := range stats {
-		data, err := os.ReadFile(name)
-		if err != nil {
-			continue
-		}
-		_, rest, _ := strings.Cut(string(data), ") ")
-		if fields := strings.Fields(rest); len(fields) > 1 && fields[1] == strconv.Itoa(pid) {
-			child, _ := strconv.Atoi(strings.Split(name, "/")[2])
-			pids = append(pids, child)
-		}
 	}
 	return pids
 }
@@ -214,7 +200,7 @@ send_ports:
 		}
 	}
 	eventually(t, 10*time.Second, func() string {
-		if left := children(t, last.PID()); alive(left) {
+		if left := plugins(t, last); alive(left) {
 			return fmt.Sprintf("%s alone still runs plugins %v", last.Name, left)
 		}
 		return ""
