@@ -80,7 +80,11 @@ func (n *named) target(id raft.ServerID, at raft.ServerAddress) raft.ServerAddre
 
 // AppendEntriesPipeline implements raft.Transport.
 func (n *named) AppendEntriesPipeline(id raft.ServerID, at raft.ServerAddress) (raft.AppendPipeline, error) {
-	return n.NetworkTransport.AppendEntriesPipeline(id, n.target(id, at))
+	p, err := n.NetworkTransport.AppendEntriesPipeline(id, n.target(id, at))
+	if err != nil {
+		return nil, err
+	}
+	return newPipeline(p), nil
 }
 
 // AppendEntries implements raft.Transport.

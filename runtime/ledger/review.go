@@ -101,7 +101,13 @@ func (r *reviewer) observe(servers []Server, peers []Peer) situation {
 		self: string(r.self()), cluster: r.ClusterID(), servers: servers, peers: peers,
 		live: r.live(servers), ready: r.ready(servers),
 		gone: map[string]time.Duration{}, left: map[string]time.Duration{}, times: r.cfg.Voters.withDefaults(),
+		ordered: map[string]bool{},
 	}
+	r.View(func(state *pb.State) {
+		for name, n := range state.GetNodes() {
+			s.ordered[name] = n.GetOrder() == pb.SetNode_REMOVE
+		}
+	})
 	seen := map[string]Peer{}
 	for _, p := range peers {
 		seen[p.id()] = p

@@ -71,8 +71,10 @@ type situation struct {
 	// gone is for how long neither raft nor gossip has heard of a server, left for how
 	// long it has said that it left.
 	gone, left map[string]time.Duration
-	even       time.Duration // for how long the number of voters has been even
-	times      VoterTimes
+	// ordered are the nodes, by name, that a person has removed.
+	ordered map[string]bool
+	even    time.Duration // for how long the number of voters has been even
+	times   VoterTimes
 }
 
 // nextChanges decides on the next steps. Nodes are added as soon as they are there
@@ -136,6 +138,8 @@ func (s situation) obsolete(srv Server) string {
 	id := string(srv.id())
 	switch p := s.peer(srv.Node); {
 	case id == s.self:
+	case s.ordered[srv.Node] && !s.live[id]:
+		return "removed by order"
 	case s.left[id] >= s.times.Left:
 		return "left"
 	// Raft's own word counts, too: two nodes of the same name would take turns here.

@@ -124,6 +124,8 @@ func TestNextChangesOfServers(t *testing.T) {
 		{"a replica dead for a week goes", "ABCd", peersOf("abc"), "abc", longAgo("d", 7*day), nil, 0, "remove d"},
 		{"a voter that left goes", "ABC", peersOf("ab"), "ab", nil, longAgo("c", time.Minute), 0, "remove c"},
 		{"a voter that just left may come back", "ABC", peersOf("ab"), "ab", nil, longAgo("c", time.Second), 0, ""},
+		{"a dead voter removed by order goes at once", "ABCX", peersOf("abc"), "abc", nil, nil, 0, "remove x"},
+		{"a live one stays", "ABX", peersOf("abx"), "abx", nil, nil, 0, ""},
 		{"no removal without a majority after it", "ABC", peersOf("a"), "a", nil, longAgo("bc", time.Minute), 0, ""},
 		{"two voters wait for a third", "ABc", peersOf("abc"), "ab", nil, nil, 0, ""},
 		{"two voters are one too many in the end", "AB", peersOf("ab"), "ab", nil, nil, time.Minute, "demote b"},
@@ -134,7 +136,7 @@ func TestNextChangesOfServers(t *testing.T) {
 			got := ""
 			for _, ch := range nextChanges(situation{
 				self: "a", cluster: "one", servers: serversOf(c.servers), peers: c.peers,
-				live: setOf(c.live), ready: setOf(c.live), gone: c.gone, left: c.left, even: c.even,
+				live: setOf(c.live), ready: setOf(c.live), gone: c.gone, left: c.left, even: c.even, ordered: map[string]bool{"x": true},
 				times: VoterTimes{}.withDefaults(),
 			}) {
 				got += ch.what + " " + ch.server.Node

@@ -23,6 +23,10 @@ type Meta struct {
 	// HasState: the node's directory has been part of a cluster.
 	HasState bool
 	Draining bool
+	// ClusterID is the cluster that the node has been part of; empty: none yet.
+	ClusterID string
+	// Disk names the disk that holds the node's part of the ledger.
+	Disk string
 
 	leaving bool // it stops in order; set by Leave
 }
@@ -59,6 +63,8 @@ func (m Meta) encode(limit int) []byte {
 	number(6, protowire.EncodeBool(m.HasState))
 	number(7, protowire.EncodeBool(m.Draining))
 	number(8, protowire.EncodeBool(m.leaving))
+	text(9, m.ClusterID)
+	text(10, m.Disk)
 	if len(b) > limit {
 		return b[:1] // never, by check: memberlist would panic
 	}
@@ -106,6 +112,10 @@ func decodeMeta(b []byte) (m Meta, err error) {
 			m.Draining = protowire.DecodeBool(v)
 		case 8:
 			m.leaving = protowire.DecodeBool(v)
+		case 9:
+			m.ClusterID = text
+		case 10:
+			m.Disk = text
 		}
 	}
 	return m, nil

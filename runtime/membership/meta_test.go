@@ -15,6 +15,7 @@ func drawMeta(t *rapid.T, longest int) Meta {
 		Incarnation: text.Draw(t, "incarnation"), ClusterAddress: text.Draw(t, "address"),
 		Role: text.Draw(t, "role"), Version: text.Draw(t, "version"),
 		Expect: rapid.IntMin(0).Draw(t, "expect"), HasState: rapid.Bool().Draw(t, "state"), Draining: rapid.Bool().Draw(t, "draining"),
+		ClusterID: text.Draw(t, "cluster"), Disk: text.Draw(t, "disk"),
 	}
 }
 

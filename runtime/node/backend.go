@@ -196,7 +196,7 @@ func describe(b handler.Binary) api.Adapter {
 func (n *Node) Ready(context.Context) error {
 	switch {
 	case n.ledger.Leader() == "":
-		return api.Unavailable("%v", errNoLeader)
+		return api.Unavailable("%v", n.noLeader())
 	case !n.tenant.Lease().Valid():
 		return api.Unavailable("this node holds no lease")
 	}
@@ -236,7 +236,7 @@ func (n *Node) facts() config.Facts {
 // Deploy implements api.Backend.
 func (n *Node) Deploy(ctx context.Context, r api.DeployRequest) (*api.DeployReply, error) {
 	if n.ledger.Leader() == "" {
-		return nil, api.Unavailable("%v", errNoLeader)
+		return nil, api.Unavailable("%v", n.noLeader())
 	}
 	d, err := config.ParseDeployment(r.Name, []byte(r.Source), n.facts())
 	var findings config.Findings

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -25,8 +26,9 @@ func (n *Node) peerList() []ledger.Peer {
 	var peers []ledger.Peer
 	for _, m := range n.membership.Members() {
 		peers = append(peers, ledger.Peer{
-			Node: m.Name, Address: m.ClusterAddress, Alive: m.State == membership.Alive,
-			Expect: m.Expect, HasState: m.HasState,
+			Node: m.Name, Disk: m.Disk, Address: m.ClusterAddress, Witness: m.Role == "witness",
+			Alive: m.State == membership.Alive, Left: m.State == membership.Left,
+			Expect: m.Expect, HasState: m.HasState, ClusterID: m.ClusterID,
 		})
 	}
 	return peers
@@ -64,7 +66,7 @@ func (n *Node) bootstrap() {
 // announceState tells the others that this node is part of a cluster, so that they
 // do not make another with it.
 func (n *Node) announceState() {
-	if err := n.membership.Update(func(m *membership.Meta) { m.HasState = true }); err != nil {
+	if err := n.membership.Update(func(m *membership.Meta) { m.HasState, m.ClusterID = true, n.ledger.ClusterID() }); err != nil {
 		n.log.Debug("state not spread yet", "error", err)
 	}
 }
@@ -80,8 +82,12 @@ func (n *Node) followLeader() {
 	defer stop()
 	tick := time.NewTicker(peersEvery)
 	defer tick.Stop()
-	var told []string
+	told, cluster := []string(nil), ""
 	for {
+		if id := n.ledger.ClusterID(); id != cluster {
+			cluster = id
+			n.announceState()
+		}
 		if peers := n.peerAddresses(); n.cfg.Peers != nil && !slices.Equal(peers, told) {
 			told = peers
 			n.cfg.Peers(peers)
@@ -113,4 +119,20 @@ func (n *Node) peerAddresses() []string {
 		}
 	}
 	return addresses
+}
+
+// quorum says whether the cluster can decide anything, as this node sees it.
+func (n *Node) quorum() (ledger.Quorum, error) {
+	return n.ledger.Quorum(func(node string) bool {
+		m, ok := n.membership.Member(node)
+		return ok && m.State == membership.Alive
+	})
+}
+
+// noLeader is the error for whoever needs a leader now.
+func (n *Node) noLeader() error {
+	if q, err := n.quorum(); err == nil && q.Text != "" {
+		return errors.New(q.Text)
+	}
+	return errNoLeader
 }

@@ -55,6 +55,7 @@ type Config struct {
 type Node struct {
 	cfg     Config
 	name    string
+	disk    string // that holds this node's part of the ledger
 	profile Profile
 	log     *slog.Logger
 
@@ -183,8 +184,11 @@ func tlsConfig(t config.TLSSection) (*tls.Config, error) {
 }
 
 func (n *Node) openLedger() (err error) {
+	if n.disk, err = ledger.DiskID(n.cfg.File.Node.DataDir); err != nil {
+		return err
+	}
 	n.ledger, err = ledger.Open(ledger.Config{
-		Node: n.name, DataDir: n.cfg.File.Node.DataDir, Stream: n.transport.StreamLayer(),
+		Node: n.name, Disk: n.disk, DataDir: n.cfg.File.Node.DataDir, Stream: n.transport.StreamLayer(),
 		Address: n.addressOf, Timing: n.profile.Raft, Log: n.log,
 		OnStuck: func(silent time.Duration) {
 			n.fail(fmt.Errorf("the ledger's disk has not answered for %v: the node ends so that another can lead", silent))
@@ -208,7 +212,7 @@ func (n *Node) openMembership() error {
 		Key: []byte(f.Cluster.GossipKey.Reveal()), Profile: f.Cluster.Profile, Log: n.log,
 		Meta: membership.Meta{
 			ClusterAddress: f.Listen.Cluster, Role: f.Node.Role, Version: n.cfg.Version,
-			Expect: f.Cluster.BootstrapExpect, HasState: hasState,
+			Expect: f.Cluster.BootstrapExpect, HasState: hasState, ClusterID: n.ledger.ClusterID(), Disk: n.disk,
 		},
 	})
 	if err != nil {

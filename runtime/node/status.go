@@ -129,7 +129,14 @@ func (n *Node) Status(ctx context.Context) (*api.Status, error) {
 		SendPorts:        []api.PortStatus{},
 	}
 	// Without a majority there is no leader, or no lease.
-	s.Cluster.Quorum = s.Cluster.Leader != "" && n.tenant.Lease().Valid()
+	quorum, err := n.quorum()
+	if err != nil {
+		return nil, err
+	}
+	s.Cluster.Quorum, s.Cluster.QuorumText = quorum.OK, quorum.Text
+	if !n.tenant.Lease().Valid() && quorum.OK {
+		s.Cluster.Quorum, s.Cluster.QuorumText = false, "the leader "+s.Cluster.Leader+" does not renew this node's lease"
+	}
 	voters, err := n.ledger.Voters()
 	if err != nil {
 		return nil, err
