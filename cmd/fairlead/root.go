@@ -107,6 +107,7 @@ func commands(c *cli) []*cobra.Command {
 		newMessageCommand(c),
 		newAdapterCommand(c),
 		newEventsCommand(c),
+		newClusterCommand(c),
 		newVersionCommand(c),
 	}
 }

@@ -129,7 +129,7 @@ func (n *Node) Status(ctx context.Context) (*api.Status, error) {
 		SendPorts:        []api.PortStatus{},
 	}
 	// Without a majority there is no leader, or no lease.
-	quorum, err := n.quorum()
+	quorum, err := n.ledger.Quorum(func(node string) bool { _, answers := own[node]; return answers })
 	if err != nil {
 		return nil, err
 	}
