@@ -83,7 +83,7 @@ func (c *cli) recover(ctx context.Context, cfg *config.Node, confirm string) err
 	if err != nil {
 		return fmt.Errorf("the node has to be stopped: %w", err)
 	}
-	defer lock.Close() //nolint:errcheck // read by nobody
+	defer lock.Close()
 	remains, err := ledger.Inspect(cfg.Node.Name, cfg.Node.DataDir)
 	if errors.Is(err, ledger.ErrNoRemains) {
 		return &usageError{err}

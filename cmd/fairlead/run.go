@@ -94,7 +94,7 @@ func (c *cli) runRuntime(cmd *cobra.Command, f runFlags, newNode nodeMaker) (err
 	if err != nil {
 		return err
 	}
-	defer link.Close() //nolint:errcheck // the guardian sees how this ends
+	defer link.Close()
 	defer func() {
 		if exitCode(err) == exitWrong {
 			link.Refuse()
@@ -117,7 +117,7 @@ func (c *cli) runRuntime(cmd *cobra.Command, f runFlags, newNode nodeMaker) (err
 	if err != nil {
 		return err
 	}
-	defer lock.Close() //nolint:errcheck // read by nobody
+	defer lock.Close()
 	n, err := newNode(cfg, log, attachments{Link: link, Lock: lock})
 	if err != nil {
 		return fmt.Errorf("set up node %s: %w", cfg.Node.Name, err)

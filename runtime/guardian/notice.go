@@ -111,7 +111,7 @@ func round(ctx context.Context, peers []string, call func(ctx context.Context, a
 	defer func() {
 		cancel()
 		for ; answered < begun; answered++ {
-			<-answers
+			_ = <-answers
 		}
 	}()
 	next := time.NewTimer(0)

@@ -17,7 +17,6 @@ type desk struct {
 	begun time.Time
 	calls []string
 	at    []time.Duration
-	under int
 }
 
 func (d *desk) note(address string) {

@@ -3,6 +3,7 @@ package ledger
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -15,7 +16,7 @@ import (
 // Short ways to write commands.
 
 func register(node, incarnation string) *pb.Command {
-	return &pb.Command{Kind: &pb.Command_Register{Register: &pb.Register{Session: &pb.Session{Node: node, Incarnation: incarnation}}}}
+	return &pb.Command{Kind: &pb.Command_Register{Register: &pb.Register{Session: &pb.Session{Node: node, Incarnation: incarnation}, Seen: math.MaxUint64}}}
 }
 
 func grant(incarnations ...string) *pb.Command {

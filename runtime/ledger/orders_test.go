@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"errors"
+	"math"
 	"testing"
 
 	pb "github.com/fairlead-io/fairlead/runtime/ledger/ledgerpb"
@@ -40,7 +41,7 @@ func lastEventOf(m *Machine) *pb.Event {
 }
 
 func session(s *pb.Session) *pb.Command {
-	return &pb.Command{Kind: &pb.Command_Register{Register: &pb.Register{Session: s}}}
+	return &pb.Command{Kind: &pb.Command_Register{Register: &pb.Register{Session: s, Seen: math.MaxUint64}}}
 }
 
 func proven(incarnation string, proof []byte, placements ...*pb.Placement) *pb.Command {
@@ -94,6 +95,26 @@ func TestARegistrationUnderTheSameLockEndsTheEarlierIncarnation(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Found by simulation: the repeated registration of an incarnation that had ended and
+// was forgotten passed for one that had just got the lock.
+func TestALateRegistrationOfAnEarlierIncarnationEndsNobody(t *testing.T) {
+	m := NewMachine()
+	late := func(incarnation string, seen uint64) *pb.Command {
+		c := session(&pb.Session{Node: "a", Incarnation: incarnation, Lock: "L"})
+		c.GetRegister().Seen = seen
+		return c
+	}
+	first := late("first", 0)
+	play(t, m, first, grant("first"), deploy(1, "g")) // 1, 2, 3
+	refuse(t, m, ErrStale, late("second", 0))         // 4: it has not heard of first yet
+	play(t, m, late("second", 4), late("third", 5), assign(place("g", "a", "third"), 0))
+	refuse(t, m, ErrStale, first) // forgotten meanwhile, and back on the wire
+	if g := m.State().GetGroups()["g"]; g.GetIncarnation() != "third" || m.live("third") == nil {
+		t.Errorf("group %v", g)
+	}
+	play(t, m, late("third", 0)) // the same again: an unclear answer
 }
 
 func TestALocationStaysWithItsHolderUntilThatYields(t *testing.T) {
@@ -154,7 +175,7 @@ func TestOrdersAboutNodes(t *testing.T) {
 		t.Errorf("removed: %v, sessions %v", n, m.State().GetSessions())
 	}
 	play(t, m, register("a", "a3"))
-	if n := m.State().GetNodes()["a"]; n != nil {
+	if n := m.State().GetNodes()["a"]; n.GetOrder() != pb.SetNode_RESUME {
 		t.Errorf("back after its removal: %v", n)
 	}
 }

@@ -24,14 +24,19 @@ func (m *Machine) register(r *pb.Register) error {
 	if m.s.Sessions[in.Incarnation] != nil {
 		return nil // the same registration, proposed again after an unclear answer
 	}
+	if last := m.s.Nodes[in.Node].GetRegistered(); r.GetSeen() < last {
+		return fmt.Errorf("register %s as %s: it has registered again at %d: %w", in.Node, in.Incarnation, last, ErrStale)
+	}
 	m.s.Sessions[in.Incarnation] = &pb.Session{
 		Incarnation: in.Incarnation, Node: in.Node, Role: in.Role, Version: in.Version,
 		Adapters: in.Adapters, Certifier: in.Certifier, Lock: in.Lock, Machine: in.Machine,
 		Registered: m.index, RegisteredAtMs: m.at,
 	}
 	m.event(&pb.Event{Kind: "node-registered", Node: in.Node, Text: fmt.Sprintf("%s registered as incarnation %s", in.Node, in.Incarnation)})
-	if m.s.Nodes[in.Node].GetOrder() == pb.SetNode_REMOVE {
-		delete(m.s.Nodes, in.Node) // it is back
+	n := m.node(in.Node)
+	n.Registered = m.index
+	if n.Order == pb.SetNode_REMOVE {
+		n.Order = pb.SetNode_RESUME // it is back
 	}
 	m.supersede(in)
 	m.forgetOldSessions(in.Node)

@@ -35,7 +35,9 @@
 //  8. The lock is a flock on a file of the data directory. Its open file is
 //     inherited by every process of the incarnation, and the kernel releases it when
 //     the last of them is gone. Its name in the ledger holds the machine's boot and
-//     the file's identity: the same name cannot be held elsewhere.
+//     the file's identity: the same name cannot be held elsewhere. A registration
+//     that is repeated or late does not pass for a newer one: it carries the index
+//     that its node had seen, and is refused if the node has registered since.
 //  9. A node that cannot end what it runs does not say that it has: it gives up its
 //     lease ([TenantConfig.GiveUp]), and its process ends.
 //

@@ -259,9 +259,11 @@ func (t *Tenant) margin() time.Duration { return max(t.cfg.TTL/8, 20*time.Millis
 
 func (t *Tenant) register(ctx context.Context, id string, log *slog.Logger) bool {
 	for {
+		var seen uint64
+		t.cfg.Replica.View(func(s *pb.State) { seen = s.GetIndex() })
 		attempt, cancel := context.WithTimeout(ctx, t.cfg.TTL)
 		err := t.cfg.Propose(attempt, stamp(&pb.Command{Kind: &pb.Command_Register{
-			Register: &pb.Register{Session: t.cfg.Session(id)},
+			Register: &pb.Register{Session: t.cfg.Session(id), Seen: seen},
 		}}))
 		cancel()
 		if err == nil {

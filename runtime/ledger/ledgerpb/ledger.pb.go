@@ -437,8 +437,12 @@ func (*Command_Yield) isCommand_Kind() {}
 // their plugins may live, so they go by their lease, unless they held the same
 // lock as this one does now (Session.lock): then nothing of them is left.
 type Register struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Session       *Session               `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Session *Session               `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	// The last index that the node had applied. Refused if the node has registered
+	// since: it is an earlier incarnation's, repeated or late, and must not pass for
+	// the one that holds the lock now.
+	Seen          uint64 `protobuf:"varint,2,opt,name=seen,proto3" json:"seen,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -478,6 +482,13 @@ func (x *Register) GetSession() *Session {
 		return x.Session
 	}
 	return nil
+}
+
+func (x *Register) GetSeen() uint64 {
+	if x != nil {
+		return x.Seen
+	}
+	return 0
 }
 
 // Grant renews leases. That it is committed is the proof that a majority stored
@@ -1954,6 +1965,7 @@ type Node struct {
 	OrderAtMs int64                  `protobuf:"varint,2,opt,name=order_at_ms,json=orderAtMs,proto3" json:"order_at_ms,omitempty"`
 	// Wall times of its latest expiries, the newest last, bounded.
 	ExpiredAtMs   []int64 `protobuf:"varint,3,rep,packed,name=expired_at_ms,json=expiredAtMs,proto3" json:"expired_at_ms,omitempty"`
+	Registered    uint64  `protobuf:"varint,4,opt,name=registered,proto3" json:"registered,omitempty"` // index of its latest registration
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2007,6 +2019,13 @@ func (x *Node) GetExpiredAtMs() []int64 {
 		return x.ExpiredAtMs
 	}
 	return nil
+}
+
+func (x *Node) GetRegistered() uint64 {
+	if x != nil {
+		return x.Registered
+	}
+	return 0
 }
 
 type Host struct {
@@ -2909,9 +2928,10 @@ const file_runtime_ledger_ledgerpb_ledger_proto_rawDesc = "" +
 	"\aupgrade\x18\x0e \x01(\v2\x1b.fairlead.ledger.v1.UpgradeH\x00R\aupgrade\x121\n" +
 	"\x05yield\x18\x10 \x01(\v2\x19.fairlead.ledger.v1.YieldH\x00R\x05yield\x12\x13\n" +
 	"\x05at_ms\x18\x0f \x01(\x03R\x04atMsB\x06\n" +
-	"\x04kind\"A\n" +
+	"\x04kind\"U\n" +
 	"\bRegister\x125\n" +
-	"\asession\x18\x01 \x01(\v2\x1b.fairlead.ledger.v1.SessionR\asession\"+\n" +
+	"\asession\x18\x01 \x01(\v2\x1b.fairlead.ledger.v1.SessionR\asession\x12\x12\n" +
+	"\x04seen\x18\x02 \x01(\x04R\x04seen\"+\n" +
 	"\x05Grant\x12\"\n" +
 	"\fincarnations\x18\x01 \x03(\tR\fincarnations\"\xb1\x01\n" +
 	"\x06Expire\x12 \n" +
@@ -3046,11 +3066,14 @@ const file_runtime_ledger_ledgerpb_ledger_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x18.fairlead.ledger.v1.HostR\x05value:\x028\x01\x1a:\n" +
 	"\fHoldersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x83\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa3\x01\n" +
 	"\x04Node\x127\n" +
 	"\x05order\x18\x01 \x01(\x0e2!.fairlead.ledger.v1.SetNode.OrderR\x05order\x12\x1e\n" +
 	"\vorder_at_ms\x18\x02 \x01(\x03R\torderAtMs\x12\"\n" +
-	"\rexpired_at_ms\x18\x03 \x03(\x03R\vexpiredAtMs\"5\n" +
+	"\rexpired_at_ms\x18\x03 \x03(\x03R\vexpiredAtMs\x12\x1e\n" +
+	"\n" +
+	"registered\x18\x04 \x01(\x04R\n" +
+	"registered\"5\n" +
 	"\x04Host\x12\x18\n" +
 	"\astopped\x18\x01 \x01(\bR\astopped\x12\x13\n" +
 	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\"\xff\x01\n" +
