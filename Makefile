@@ -11,6 +11,7 @@ TOOLS    := $(CURDIR)/bin/tools
 PROTOS   := sdk/proto/adapter.proto runtime/ledger/ledgerpb/ledger.proto runtime/transport/peerpb/peer.proto
 FUZZTIME ?= 20s
 CHAOS_ROUNDS ?= 20
+SEEDS    ?= 100000
 
 GOLANGCI_LINT      := v2.15.0
 PROTOC_GEN_GO      := v1.36.12
@@ -42,7 +43,7 @@ demo: all
 
 # test: every test; the integration tests run the binaries that `all` builds
 test: all servers
-	$(GO) test -timeout 20m ./...
+	$(GO) test -timeout 30m ./...
 
 # test-short: what needs no other program and no root
 test-short:
@@ -80,9 +81,11 @@ fuzz:
 		$(GO) test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")"; \
 	done
 
-# chaos: kill owners under load, CHAOS_ROUNDS (20) times
-chaos: all
+# chaos: SEEDS (100000) simulated schedules, then owners hurt under load, CHAOS_ROUNDS (20) times
+chaos: all servers
+	FAIRLEAD_SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 600m -run TestSchedules ./runtime/simulation
 	CHAOS_ROUNDS=$(CHAOS_ROUNDS) $(GO) test -count=1 -timeout 120m -run 'ThroughTheDeath|NeverVisible' -v ./integration
+	CHAOS_ROUNDS=$(CHAOS_ROUNDS) $(GO) test -count=1 -timeout 240m -v ./integration/netns
 
 # clean: remove what was built, tools included
 clean:

@@ -144,11 +144,17 @@ func (c *Coordinator) lead(ctx context.Context) (again bool) {
 	}()
 	defer func() { cancel(); again = <-watched }()
 
-	// Before this, the replica may lack grants that an earlier leader committed.
-	if err := c.cfg.Log.Barrier(ctx); err != nil {
-		c.cfg.Logger.Warn("leader could not catch up", "error", err)
-		<-ctx.Done() // without it this leadership is of no use
-		return
+	// Before this, the replica may lack grants that an earlier leader committed. A
+	// transfer of the leadership that comes to nothing refuses it for a moment.
+	for {
+		err := c.cfg.Log.Barrier(ctx)
+		if err == nil {
+			break
+		}
+		c.cfg.Logger.Warn("this leader has not caught up yet", "error", err)
+		if !pause(ctx, c.cfg.TTL/20) {
+			return
+		}
 	}
 	c.cfg.Logger.Info("this node coordinates the cluster")
 	defer c.cfg.Logger.Info("this node no longer coordinates the cluster")
