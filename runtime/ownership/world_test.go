@@ -44,6 +44,9 @@ type simNode struct {
 	rate     float64 // of its clock
 	up       bool
 	cut      bool // from everybody else
+	deaf     bool // its replica does not say when it changes
+	mute     bool // its renewals get no answer at all
+	refused  bool // its renewals are refused
 	machine  *ledger.Machine
 	leaderCh chan bool
 	subs     map[chan struct{}]bool
@@ -179,6 +182,9 @@ func (n *simNode) applyLocked(to int) (err error) {
 	for i := int(n.machine.State().GetIndex()); i < to; i++ {
 		err = n.machine.Apply(uint64(i+1), proto.CloneOf(n.w.log[i]))
 		for sub := range n.subs {
+			if n.deaf {
+				break
+			}
 			select {
 			case sub <- struct{}{}:
 			default:
@@ -290,6 +296,16 @@ func (n *simNode) toLeader() *simNode {
 }
 
 func (n *simNode) renew(ctx context.Context, incarnation string) error {
+	n.w.mu.Lock()
+	mute, refused := n.mute, n.refused
+	n.w.mu.Unlock()
+	switch {
+	case mute:
+		<-ctx.Done()
+		return ctx.Err()
+	case refused:
+		return ledger.ErrFenced
+	}
 	l := n.toLeader()
 	if l == nil || !pause(ctx, n.w.delay(30*time.Millisecond)) {
 		return errNoLeader
@@ -338,6 +354,10 @@ func (n *simNode) begin(t Tenure, l *Lease, boot int) Work {
 }
 
 func (s *simWork) Kill() error {
+	// Whoever is told to stop may ask what it still holds.
+	s.n.tenant.Lease().Valid()
+	s.n.tenant.Incarnation()
+	s.n.tenant.Counts()
 	s.n.w.mu.Lock()
 	defer s.n.w.mu.Unlock()
 	if s.stubborn {
