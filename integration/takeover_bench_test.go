@@ -52,11 +52,15 @@ func takeovers() []takeover {
 		_, err := owner.SignalParts(syscall.SIGKILL, cluster.Runtime)
 		return err
 	}
+	// A guardian starts a runtime that dies again and again later and later; the next
+	// trial gets a new one.
 	start := func(_ context.Context, _ *takeoverStage, owner *cluster.Node) error {
-		if owner.PID() == 0 { // it had no guardian that starts it again
-			return owner.Start()
+		if owner.PID() != 0 {
+			if err := owner.Kill(); err != nil {
+				return err
+			}
 		}
-		return nil
+		return owner.Start()
 	}
 	freeze := func(_ context.Context, _ *takeoverStage, owner *cluster.Node) error { return owner.Freeze() }
 	thaw := func(_ context.Context, _ *takeoverStage, owner *cluster.Node) error { return owner.Thaw() }
@@ -297,7 +301,7 @@ func (s *takeoverStage) ready(ctx context.Context, leads *bool) (*cluster.Node, 
 // settled waits until one owner and one leader have been the same for a while and all
 // nodes are in. What earlier trials left, such as a quarantine, is undone.
 func (s *takeoverStage) settled(ctx context.Context) (*api.Status, error) {
-	const steady = 1500 * time.Millisecond
+	const steady = time.Second
 	var since time.Time
 	var last string
 	return s.c.WaitStatus(ctx, "the cluster is at rest", func(st *api.Status) bool {

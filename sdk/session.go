@@ -72,13 +72,15 @@ func newSession(ctx context.Context, a Adapter, send func(*adapterpb.FromAdapter
 		locations: map[string]location{}, ports: map[string]*port{},
 		idleCh: make(chan struct{}, 1),
 	}
-	s.ctx, s.cancel = context.WithCancelCause(ctx)
-	s.taking, s.endTaking = context.WithCancelCause(s.ctx)
+	base, cancel := context.WithCancelCause(ctx)
+	s.cancel = cancel
 	s.lease = newLease(h.now, func() {
 		// First of all: after the deadline another node acts.
 		h.exit(wire.ExitLeaseEnded)
-		s.cancel(errNoLease)
+		cancel(errNoLease)
 	})
+	s.ctx = context.WithValue(base, leaseKey{}, s.lease)
+	s.taking, s.endTaking = context.WithCancelCause(s.ctx)
 	return s
 }
 

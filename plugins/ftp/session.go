@@ -13,6 +13,8 @@ import (
 	"time"
 
 	ftpclient "github.com/jlaffaye/ftp"
+
+	"github.com/fairlead-io/fairlead/sdk"
 )
 
 // The steps of connecting, as they stand in errors.
@@ -102,6 +104,7 @@ func (s *session) dial(network, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	conn = sdk.Guard(s.opCtx, conn)
 	raw := &rollingConn{Conn: conn, timeout: s.end.props.Timeout.D()}
 	raw.closed = func() { s.forget(raw) }
 	if !s.remember(raw) {

@@ -272,5 +272,9 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 		defer context.AfterFunc(first, cancel)()
 	}
 	var nd net.Dialer
-	return nd.DialContext(ctx, network, address)
+	conn, err := nd.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return sdk.Guard(ctx, conn), nil
 }

@@ -235,8 +235,8 @@ func (l *leadership) grant(ctx context.Context, first renewal) {
 
 // observe notes new grants. Called after every step, and before any expiry.
 func (l *leadership) observe() {
-	now := l.cfg.Now()
 	l.cfg.Log.View(func(s *pb.State) {
+		now := l.cfg.Now() // not before what is seen
 		for id, session := range s.GetSessions() {
 			if was, ok := l.seen[id]; !ok || was.granted != session.Granted {
 				l.seen[id] = sighting{session.Granted, now, ok}

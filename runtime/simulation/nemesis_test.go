@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -380,6 +381,7 @@ func (m *nemesis) straggler() (func(), time.Duration) {
 	if p == nil || len(sent) == 0 {
 		return nil, 0
 	}
+	slices.SortFunc(sent, func(a, b *pb.Command) int { return strings.Compare(a.String(), b.String()) }) // whatever the order within one instant
 	c := sent[i%len(sent)]
 	m.w.note("a straggler comes: %T of %v", c.GetKind(), c.GetRegister().GetSession().GetIncarnation())
 	m.strikes.Go(func() {

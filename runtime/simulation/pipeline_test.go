@@ -84,6 +84,10 @@ func (p *pipeline) AppendEntries(req *raft.AppendEntriesRequest, resp *raft.Appe
 		return nil, errPipeline
 	default:
 	}
+	// Raft draws its next timeout when this returns. The leader sends to all at the same
+	// instant, in the order of a map: were it to draw for all of them then, a seed would
+	// not give the same schedule again.
+	time.Sleep(time.Duration(1 + p.x.p.n.w.find(string(p.to))))
 	f := &inFlight{start: time.Now(), req: req, resp: resp, done: make(chan struct{})}
 	select {
 	case p.queue <- f:

@@ -156,7 +156,7 @@ func (s Server) Dial(ctx context.Context, ports Ports) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newConn(conn, s.Timeout.D()), nil
+	return newConn(sdk.Guard(ctx, conn), s.Timeout.D()), nil
 }
 
 // ConnectError says what is wrong with a connection that could not be made, and
