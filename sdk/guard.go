@@ -36,3 +36,15 @@ func (g *guarded) Write(b []byte) (int, error) {
 	}
 	return g.Conn.Write(b)
 }
+
+// CloseWrite ends the writing side where the connection can: TCP does. Who wraps a
+// connection hides it, and a peer that waits for the end of a file waits for ever.
+func (g *guarded) CloseWrite() error {
+	if err := g.lease.check(); err != nil {
+		return err
+	}
+	if half, ok := g.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return g.Conn.Close()
+}
