@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -69,13 +71,19 @@ type recovery struct {
 	NewestAt   time.Time `json:"newest_at"`
 	Deployment uint64    `json:"deployment"`
 	Cluster    string    `json:"cluster"`
-	Others     []string  `json:"others"`
-	Recovered  bool      `json:"recovered"`
+	// Others are all other servers that the disk knows, Voters those of them that vote.
+	Others    []string `json:"others"`
+	Voters    []string `json:"voters"`
+	Recovered bool     `json:"recovered"`
 }
 
 func (c *cli) recover(ctx context.Context, cfg *config.Node, confirm string) error {
 	if confirm != "" && confirm != cfg.Cluster.Name {
 		return &usageError{fmt.Errorf("--confirm %s: the cluster's name is %s", confirm, cfg.Cluster.Name)}
+	}
+	// What another user wrote there, the node could not read any more.
+	if err := ownedByCaller(cfg.Node.DataDir); err != nil {
+		return &usageError{err}
 	}
 	waiting, cancel := context.WithTimeout(ctx, stoppedWithin)
 	lock, err := datadir.Open(waiting, cfg.Node.DataDir)
@@ -101,38 +109,63 @@ func (c *cli) recover(ctx context.Context, cfg *config.Node, confirm string) err
 	}
 	r := recovery{
 		Node: cfg.Node.Name, Index: remains.Index, NewestAt: remains.At, Deployment: remains.Deployment,
-		Cluster: remains.ClusterID, Others: []string{}, Recovered: confirm != "",
+		Cluster: remains.ClusterID, Others: []string{}, Voters: []string{}, Recovered: confirm != "",
 	}
 	for _, s := range remains.Others(cfg.Node.Name) {
 		r.Others = append(r.Others, s.Node)
+		if s.Voter {
+			r.Voters = append(r.Voters, s.Node)
+		}
 	}
 	return c.print(r, func(p *page) { r.table(p, cfg.Cluster.Name) })
 }
 
-// refuseIfAnyAnswers fails if one of the other voters is there.
+// refuseIfAnyAnswers fails if one of the other voters is there. That something takes
+// the connection is enough: a node that is frozen, or that this one cannot agree with
+// about certificates, is not lost.
 func refuseIfAnyAnswers(ctx context.Context, others []ledger.Server) error {
-	for _, s := range others {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	answers := make([]error, len(others))
+	var asked sync.WaitGroup
+	for i, s := range others {
 		if !s.Voter {
 			continue
 		}
-		attempt, cancel := context.WithTimeout(ctx, answerWithin)
-		conn, err := (&net.Dialer{}).DialContext(attempt, "tcp", s.Address)
-		cancel()
-		if err == nil {
-			conn.Close()
-			return fmt.Errorf("%s answers on %s: it votes, so start this node and the others that are left instead; "+
-				"if it belongs to no majority any more, stop it first", s.Node, s.Address)
-		}
+		asked.Go(func() {
+			conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", s.Address)
+			if err == nil {
+				conn.Close()
+				answers[i] = fmt.Errorf("%s answers on %s: it votes, so start this node and the others that are left instead; "+
+					"if it belongs to no majority any more, stop it first", s.Node, s.Address)
+			}
+		})
 	}
-	return nil
+	asked.Wait()
+	if ctx.Err() != nil && errors.Is(context.Cause(ctx), context.Canceled) {
+		return ctx.Err() // interrupted: nobody had the time to answer
+	}
+	return errors.Join(answers...)
 }
 
 func (r recovery) table(p *page, name string) {
-	p.say(plain, "node %s: index %d, newest event of %s, deployment %d", r.Node, r.Index, r.NewestAt.Format(time.RFC3339), r.Deployment)
-	p.say(plain, "cluster %s; other servers that it knows: %v", r.Cluster, r.Others)
+	newest := "no event"
+	if !r.NewestAt.IsZero() {
+		newest = "newest event of " + r.NewestAt.Format(time.RFC3339)
+	}
+	p.say(plain, "node %s: index %d, %s, deployment %d", r.Node, r.Index, newest, r.Deployment)
+	p.say(plain, "cluster %s; other servers that it knows: %s; of those vote: %s", r.Cluster, some(r.Others), some(r.Voters))
 	if !r.Recovered {
+		p.say(plain, "lost would be what the others committed after index %d, if anything", r.Index)
 		p.say(plain, "nothing was changed: with --confirm %s this node becomes a cluster of its own", name)
 		return
 	}
 	p.say(plain, "recovered: start this node. Then empty the data directories of the others and start them: they join it")
+}
+
+func some(names []string) string {
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
 }

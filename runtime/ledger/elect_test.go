@@ -20,9 +20,16 @@ func TestAFollowerThatKnowsTheLeaderDeadIsElectedAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := c.nodes["a"].Elect(); err != nil {
-		t.Fatal(err)
-	}
+	var stood time.Time
+	waitFor(t, "a to lead", func() bool {
+		if time.Since(stood) > time.Second { // again: b and c may not have been listening yet
+			stood = time.Now()
+			if err := c.nodes["a"].Elect(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return c.nodes["a"].Leading()
+	})
 	if l := c.leader(); l.name != "a" {
 		t.Fatalf("%s leads; a stood for election", l.name)
 	}

@@ -10,9 +10,11 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 
+	"github.com/google/uuid"
 	"github.com/hashicorp/raft"
 
 	pb "github.com/fairlead-io/fairlead/runtime/ledger/ledgerpb"
@@ -21,6 +23,10 @@ import (
 // clusterKey is where the cluster's ID is stored beside the votes: after a restart
 // the state, which has it too, is there only when a leader has been found.
 var clusterKey = []byte("ClusterID")
+
+// successorKey is where the ID of the cluster is stored that goes on in the place of
+// this disk's one.
+var successorKey = []byte("Successor")
 
 // diskFile lies in the ledger's own directory, so that it is lost with it.
 const diskFile = "disk"
@@ -109,14 +115,83 @@ func newIdentity(cfg Config) *identity {
 	return &identity{self: serverID(cfg.Node, cfg.Disk), log: cfg.Log, refused: map[string]bool{}}
 }
 
-// load reads the cluster's ID that was stored earlier.
+// load reads what was stored earlier.
 func (i *identity) load(store raft.StableStore) error {
-	id, err := store.Get(clusterKey)
-	if err != nil && err.Error() != errKeyNotFound.Error() {
+	id, err := stored(store, clusterKey)
+	if err != nil {
 		return fmt.Errorf("cluster's ID: %w", err)
 	}
-	i.set(string(id))
+	successor, err := stored(store, successorKey)
+	if err != nil {
+		return fmt.Errorf("cluster's successor: %w", err)
+	}
+	if successor != "" {
+		return givenUp(id, successor)
+	}
+	i.set(id)
 	return nil
+}
+
+func stored(store raft.StableStore, key []byte) (string, error) {
+	v, err := store.Get(key)
+	if err != nil && err.Error() != errKeyNotFound.Error() {
+		return "", err
+	}
+	return string(v), nil
+}
+
+// ErrGivenUp: this disk's cluster was given up, and recovered from another disk. What
+// only this one has is lost to it; the node joins again with an empty data directory.
+var ErrGivenUp = errors.New("this node's cluster was given up with `fairlead cluster recover`, and goes on elsewhere")
+
+func givenUp(id, successor string) error {
+	return fmt.Errorf("%w (%s, this disk belongs to %s): empty this node's data directory, and it joins that one", ErrGivenUp, successor, id)
+}
+
+// A cluster's ID is the UUID that it was founded with. Each recovery adds its number,
+// and something that tells it from another recovery of the same cluster: UUID.1-0a1b2c3d.
+
+// successorID is a new ID for what is recovered of the cluster.
+func successorID(id string) string {
+	base, generation := lineage(id)
+	if base == "" {
+		base = uuid.NewString()
+	}
+	tag := make([]byte, 4)
+	_, _ = rand.Read(tag) // never fails
+	return fmt.Sprintf("%s.%d-%s", base, generation+1, hex.EncodeToString(tag))
+}
+
+func lineage(id string) (base string, generation int) {
+	base, rest, _ := strings.Cut(id, ".")
+	number, _, _ := strings.Cut(rest, "-")
+	generation, err := strconv.Atoi(number)
+	if err != nil {
+		return base, 0
+	}
+	return base, generation
+}
+
+// Succeeds reports whether the cluster was recovered from what the other one was, or
+// from one that was. Then that one must not go on beside it.
+func Succeeds(cluster, other string) bool {
+	base, generation := lineage(cluster)
+	former, before := lineage(other)
+	return base != "" && base == former && generation > before
+}
+
+// GiveUp notes that the cluster of that ID goes on in the place of this one, if that
+// is so: this disk is not opened again. It returns the ErrGivenUp that the node ends
+// with, or nil.
+func (l *Ledger) GiveUp(successor string) error {
+	mine := l.ClusterID()
+	if !Succeeds(successor, mine) {
+		return nil
+	}
+	if err := l.cfg.Votes.Set(successorKey, []byte(successor)); err != nil {
+		return errors.Join(givenUp(mine, successor), fmt.Errorf("note it: %w", err))
+	}
+	return givenUp(mine, successor)
 }
 
 func (i *identity) set(cluster string) {

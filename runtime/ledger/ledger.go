@@ -123,14 +123,19 @@ func (l *Ledger) open() error {
 			return err
 		}
 	}
+	if err := l.identity.load(l.cfg.Votes); err != nil {
+		return err
+	}
+	if l.cfg.Transport == nil {
+		l.cfg.Transport = &named{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+			Stream: &greeting{l.cfg.Stream, l.identity}, MaxPool: 3, Timeout: raftIO, Logger: logger,
+		}), l.cfg.Address}
+	}
 	votes, ok := l.cfg.Transport.(raft.WithPreVote)
 	if !ok {
 		return fmt.Errorf("transport %T cannot ask for pre-votes", l.cfg.Transport)
 	}
 	l.logs = l.cfg.Logs
-	if err := l.identity.load(l.cfg.Votes); err != nil {
-		return err
-	}
 	l.requests = newRequests(l.cfg.Transport)
 	l.contacts = newContacts(l.requests, votes, contactGap(l.cfg.Timing))
 	l.closers = append(l.closers, l.contacts.Close)
@@ -163,9 +168,6 @@ func (l *Ledger) openFiles(logger hclog.Logger) error {
 		return err
 	}
 	l.cfg.Logs, l.cfg.Votes, l.cfg.Snapshots = s, s, snapshots
-	l.cfg.Transport = &named{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: &greeting{l.cfg.Stream, l.identity}, MaxPool: 3, Timeout: raftIO, Logger: logger,
-	}), l.cfg.Address}
 	return nil
 }
 

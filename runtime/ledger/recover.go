@@ -10,7 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/hashicorp/raft"
 
 	pb "github.com/fairlead-io/fairlead/runtime/ledger/ledgerpb"
@@ -142,9 +141,10 @@ func (d *offline) replay() (*Machine, error) {
 }
 
 // Recover makes a stopped node a cluster of its own, with all that is on its disk,
-// when the majority of the voters is lost for good. The cluster gets a new identity:
-// a disk of the old one that turns up again is refused, and has to be emptied. What
-// the others had committed and this disk has not is lost. Inspect first.
+// when the majority of the voters is lost for good. The cluster gets a new identity,
+// which succeeds the old one: a disk of that which turns up again is refused, and its
+// node ends when it hears of this (see GiveUp). What the others had committed and this
+// disk has not is lost. Inspect first.
 //
 // Leases that were granted before are waited out by the new leader like those of any
 // earlier one.
@@ -157,11 +157,7 @@ func Recover(node, dataDir, address string) (r Remains, err error) {
 	if r, err = d.inspect(); err != nil {
 		return r, err
 	}
-	id, err := uuid.NewRandom()
-	if err != nil {
-		return r, fmt.Errorf("identity of the recovered cluster: %w", err)
-	}
-	f := &recovering{fsm: newFSM(nil), cluster: id.String(), node: node}
+	f := &recovering{fsm: newFSM(nil), cluster: successorID(r.ClusterID), node: node}
 	err = raft.RecoverCluster(d.config(), f, d.store, d.store, d.snapshots, d.transport, raft.Configuration{Servers: []raft.Server{
 		{ID: serverID(node, d.id), Address: raft.ServerAddress(address), Suffrage: raft.Voter},
 	}})

@@ -23,8 +23,12 @@ type cluster struct {
 	mu    sync.Mutex
 	addrs map[string]string
 	nodes map[string]*node
-	// timing of nodes started from now on; calm if zero.
+	// Of nodes started from now on: their timing, calm if zero; whether their disks
+	// have names; and how voters are kept.
 	timing Timing
+	disks  bool
+	voters VoterTimes
+	log    *slog.Logger
 }
 
 type node struct {
@@ -59,7 +63,7 @@ func bootstrapped(t testing.TB, names ...string) *cluster {
 func (c *cluster) servers(names ...string) []Server {
 	var servers []Server
 	for _, name := range names {
-		servers = append(servers, Server{Node: name, Address: c.address(name), Voter: true})
+		servers = append(servers, Server{Node: name, Address: c.address(name), Voter: true, Disk: c.nodes[name].cfg.Disk})
 	}
 	return servers
 }
@@ -84,7 +88,14 @@ func (c *cluster) start(name, dir string) *node {
 	if timing == (Timing{}) {
 		timing = calm
 	}
-	l, err := Open(Config{Node: name, DataDir: dir, Stream: port.StreamLayer(), Address: c.address, Timing: timing})
+	disk := ""
+	if c.disks {
+		if disk, err = DiskID(dir); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	l, err := Open(Config{Node: name, Disk: disk, DataDir: dir, Stream: port.StreamLayer(), Address: c.address,
+		Timing: timing, Voters: c.voters, Log: c.log})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -104,15 +115,19 @@ func (c *cluster) start(name, dir string) *node {
 		})
 	}
 	c.t.Cleanup(func() { n.stop(c.t) })
+	c.mu.Lock()
 	c.nodes[name] = n
+	c.mu.Unlock()
 	return n
 }
 
 // kill ends a node without a word.
 func (c *cluster) kill(name string) {
 	c.t.Helper()
+	c.mu.Lock()
 	n := c.nodes[name]
 	delete(c.nodes, name)
+	c.mu.Unlock()
 	n.stop(c.t)
 }
 

@@ -125,7 +125,7 @@ func (m *Membership) config() (*memberlist.Config, error) {
 	}
 	c.SecretKey = m.cfg.Key
 	c.Transport = m.cfg.transport
-	c.Delegate, c.Events, c.Conflict = d, d, d
+	c.Delegate, c.Events, c.Conflict, c.Alive = d, d, d, d
 	c.LogOutput = nil
 	c.Logger = newLogger(m.log)
 	return c, nil
@@ -149,8 +149,12 @@ func (m *Membership) Members() []Member {
 // Member returns one node.
 func (m *Membership) Member(name string) (Member, bool) { return m.table.one(name) }
 
+// OtherClusters are the IDs of other clusters of the same name and key that nodes
+// which were kept out belong to.
+func (m *Membership) OtherClusters() []string { return slices.Compact(m.table.clusters()) }
+
 // Changes returns a channel with a signal after members or what they say have
-// changed; several changes may give one signal. stop ends it.
+// changed, or a node of another cluster was kept out; several changes may give one signal. stop ends it.
 func (m *Membership) Changes() (changes <-chan struct{}, stop func()) { return m.table.changes() }
 
 // Update changes what this node says of itself and spreads it. An error means that
@@ -229,6 +233,7 @@ var (
 	_ memberlist.Delegate         = (*delegate)(nil)
 	_ memberlist.EventDelegate    = (*delegate)(nil)
 	_ memberlist.ConflictDelegate = (*delegate)(nil)
+	_ memberlist.AliveDelegate    = (*delegate)(nil)
 )
 
 func (d *delegate) NodeMeta(limit int) []byte { return d.m.said().encode(limit) }
@@ -254,6 +259,22 @@ func (d *delegate) note(n *memberlist.Node, state State) {
 
 func (d *delegate) NotifyConflict(existing, other *memberlist.Node) {
 	d.m.table.conflict(existing.Name, gossipAddress(existing), gossipAddress(other))
+}
+
+// NotifyAlive keeps nodes of other clusters out, which have the same name and key:
+// two clusters that were made apart must not take each other's nodes for their own.
+// A node that belongs to none yet is let in.
+func (d *delegate) NotifyAlive(n *memberlist.Node) error {
+	meta, err := decodeMeta(n.Meta)
+	if err != nil {
+		return nil // a later version may write what this one cannot read
+	}
+	mine := d.m.said().ClusterID
+	if mine == "" || meta.ClusterID == "" || meta.ClusterID == mine {
+		return nil
+	}
+	d.m.table.foreign(n.Name, gossipAddress(n), meta.ClusterID, mine)
+	return fmt.Errorf("it belongs to cluster %s, this node to %s", meta.ClusterID, mine)
 }
 
 func gossipAddress(n *memberlist.Node) string {

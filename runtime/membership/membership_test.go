@@ -240,6 +240,38 @@ func TestTheSameKeyAndClusterDoMix(t *testing.T) {
 	sees(t, a, "b", "alive", in(Alive))
 }
 
+func TestTwoClustersOfOneNameAndKeyDoNotMix(t *testing.T) {
+	var log lines
+	key := bytes.Repeat([]byte{1}, 32)
+	in1 := func(node, cluster string, join ...string) *Membership {
+		return gossip(t, Config{Node: node, Cluster: "edi", Key: key, Join: join, Meta: Meta{ClusterID: cluster, HasState: cluster != ""},
+			Log: slog.New(slog.NewTextHandler(&log, nil))})
+	}
+	a := in1("a", "one")
+	b := in1("b", "two", addressOf(a))
+	log.waitFor(t, "its_cluster=two")
+	log.waitFor(t, "its_cluster=one")
+	// A node of neither is let in by both, and tells each of the other.
+	fresh := in1("c", "", addressOf(a), addressOf(b))
+	for _, m := range []*Membership{a, b} {
+		sees(t, m, "c", "alive", in(Alive))
+		sees(t, fresh, m.cfg.Node, "alive", in(Alive))
+	}
+	if _, ok := a.Member("b"); ok {
+		t.Error("a took in a node of another cluster")
+	}
+	if _, ok := b.Member("a"); ok {
+		t.Error("b took in a node of another cluster")
+	}
+	// When one gives its disk away, it is welcome.
+	crash(t, b)
+	in1("b", "", addressOf(a))
+	sees(t, a, "b", "alive", in(Alive))
+	if n := strings.Count(log.String(), "node=b address"); n != 1 {
+		t.Errorf("the log has the stranger %d times:\n%s", n, &log)
+	}
+}
+
 func TestTwoNodesOfOneNameAreReported(t *testing.T) {
 	var log lines
 	a := gossip(t, Config{Node: "a", Log: slog.New(slog.NewTextHandler(&log, nil))})

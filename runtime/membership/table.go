@@ -2,6 +2,8 @@ package membership
 
 import (
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -41,10 +43,12 @@ type table struct {
 	mu      sync.Mutex
 	members map[string]Member
 	subs    map[chan struct{}]bool
+	// strangers are nodes of other clusters that the log has, with their cluster.
+	strangers map[string]string
 }
 
 func newTable(log *slog.Logger, now func() time.Time) *table {
-	return &table{log: log, now: now, members: map[string]Member{}, subs: map[chan struct{}]bool{}}
+	return &table{log: log, now: now, members: map[string]Member{}, subs: map[chan struct{}]bool{}, strangers: map[string]string{}}
 }
 
 // note takes what gossip says of a node. unread is why its metadata is missing, if
@@ -73,6 +77,31 @@ func (t *table) conflict(name, one, other string) {
 		t.log.Error("two nodes have the same name: give each its own node.name; or the node came back under another address, and is taken in when the old one is seen dead",
 			"node", name, "one", one, "other", other)
 	}
+}
+
+// foreign tells of a node of another cluster, once.
+func (t *table) foreign(name, address, its, mine string) {
+	t.mu.Lock()
+	told := t.strangers[name] == its
+	if len(t.strangers) >= maxEchoes {
+		clear(t.strangers)
+	}
+	t.strangers[name] = its
+	if !told {
+		t.signalLocked()
+	}
+	t.mu.Unlock()
+	if !told {
+		t.log.Error("a node belongs to another cluster of the same name, and is kept out: give one of the clusters another cluster.name, or empty that node's data directory so that it joins this cluster",
+			"node", name, "address", address, "its_cluster", its, "this_cluster", mine)
+	}
+}
+
+// clusters are those that nodes were kept out for.
+func (t *table) clusters() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Sorted(maps.Values(t.strangers))
 }
 
 func (t *table) signalLocked() {

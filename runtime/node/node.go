@@ -255,6 +255,7 @@ func (n *Node) run() {
 	n.tasks.Go(func() { n.ledger.KeepVoters(n.ctx, n.peerList) })
 	n.tasks.Go(n.bootstrap)
 	n.tasks.Go(n.followLeader)
+	n.tasks.Go(n.followSuccessor)
 	n.tasks.Go(func() { n.tally.follow(n.ctx, n) })
 	n.tasks.Go(func() { n.keepStandby(n.ctx) })
 	if n.cfg.File.Deploy != "" {
