@@ -74,6 +74,10 @@ type Env struct {
 	Endpoint string
 	// Host and Node say where it runs.
 	Host, Node string
+	// Ordered asks a source to give its items in their order: a polled one lists
+	// them in it, a pushed one delivers the next item only when it has got the
+	// verdict on the one before.
+	Ordered bool
 	// Log goes into the node's log, with the endpoint's name. It must not be
 	// given secrets.
 	Log *slog.Logger

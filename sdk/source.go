@@ -127,6 +127,19 @@ type PushedSource interface {
 	Close() error
 }
 
+// Recaller is a PushedSource whose suspended items can be brought back: after
+// [Suspended] they lie in a dead-letter queue, or where they were.
+type Recaller interface {
+	PushedSource
+	// Recall finds the item that was put aside under this key and returns it, to be
+	// delivered as if the source had just handed it over: the same key and content;
+	// Settle with [Delivered] removes it from where it lies, with [Suspended] or
+	// [Retry] it stays there. [Gone] says that it is not there any more. It may run
+	// at the same time as Run, for several items at once. Its context lasts a minute,
+	// that of the delivery it returns until Run's ends.
+	Recall(ctx context.Context, key string) (Delivery, error)
+}
+
 // Deliver hands one item to the runtime and returns when its fate is known and
 // settled, or when it never will be: an error means that the item was not
 // settled and the broker has to offer it again. It returns early when ctx ends:

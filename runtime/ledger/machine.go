@@ -45,6 +45,9 @@ func emptyState() *pb.State {
 		Nodes:     map[string]*pb.Node{},
 		Hosts:     map[string]*pb.Host{},
 		Holders:   map[string]string{},
+
+		StoppedLocations: map[string]int64{},
+		StoppedPorts:     map[string]int64{},
 	}
 }
 
@@ -83,6 +86,10 @@ func (m *Machine) Apply(index uint64, c *pb.Command) error {
 		return m.setHost(k.SetHost)
 	case *pb.Command_SetGroup:
 		return m.setGroup(k.SetGroup)
+	case *pb.Command_OrderItems:
+		return m.orderItems(k.OrderItems)
+	case *pb.Command_SetEndpoint:
+		return m.setEndpoint(k.SetEndpoint)
 	case *pb.Command_Found:
 		return m.found(k.Found)
 	case *pb.Command_Upgrade:

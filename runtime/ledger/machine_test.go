@@ -64,6 +64,16 @@ func deliveredTo(key string, ports ...string) *pb.FateChange {
 	return &pb.FateChange{Location: "in", Key: key, Change: &pb.FateChange_Delivered{Delivered: &pb.Delivered{Ports: ports}}}
 }
 
+func orderOf(order pb.OrderItems_Order, key, id, port string) *pb.Command {
+	return &pb.Command{AtMs: 88, Kind: &pb.Command_OrderItems{OrderItems: &pb.OrderItems{
+		Order: order, Port: port, Items: []*pb.ItemRef{{Location: "in", Key: key, MessageId: id}},
+	}}}
+}
+
+func redirected(key, from, to string) *pb.FateChange {
+	return &pb.FateChange{Location: "in", Key: key, Change: &pb.FateChange_Redirect{Redirect: &pb.Redirect{From: from, To: to}}}
+}
+
 func suspended(key, reason string) *pb.FateChange {
 	return &pb.FateChange{Location: "in", Key: key, Change: &pb.FateChange_Suspend{Suspend: &pb.Suspend{Reason: reason}}}
 }
@@ -303,9 +313,10 @@ func TestAGroupThatComesBackIsNotOpenToItsFormerLife(t *testing.T) {
 
 func TestFatesWayThroughTheLedger(t *testing.T) {
 	type step struct {
-		change *pb.FateChange
-		want   string // state pending delivered
+		what any    // *pb.FateChange of the owner, or *pb.Command
+		want string // state pending delivered
 	}
+	resume := orderOf(pb.OrderItems_RESUME, "n", "m", "")
 	for name, steps := range map[string][]step{
 		"to the end": {
 			{intended("n", "m", "p", "q"), "INTENDED [p q] []"},
@@ -325,20 +336,65 @@ func TestFatesWayThroughTheLedger(t *testing.T) {
 			{suspended("n", "full"), "SUSPENDED [p q] [] full"},
 			{suspended("n", "fuller"), "SUSPENDED [p q] [] fuller"},
 			{deliveredTo("n", "p"), "SUSPENDED [q] [p] fuller"},
-			{intended("n", "m", "x"), "INTENDED [q] [p]"},
+			{intended("n", "m", "x"), "SUSPENDED [q] [p] fuller"},
+			{orderOf(pb.OrderItems_RESUME, "n", "other", ""), "SUSPENDED [q] [p] fuller"},
+			{resume, "INTENDED [q] [p]"},
+			{resume, "INTENDED [q] [p]"},
 			{deliveredTo("n", "q"), "DELIVERED [] [p q]"},
+			{resume, "DELIVERED [] [p q]"},
+		},
+		"resumed elsewhere": {
+			{intended("n", "m", "p", "q"), "INTENDED [p q] []"},
+			{suspended("n", "full"), "SUSPENDED [p q] [] full"},
+			{orderOf(pb.OrderItems_RESUME, "n", "m", "r"), "INTENDED [r] []"},
+			{deliveredTo("n", "p"), "INTENDED [r] []"},
+			{deliveredTo("n", "r"), "DELIVERED [] [r]"},
+		},
+		"resumed where it has arrived": {
+			{intended("n", "m", "p", "q"), "INTENDED [p q] []"},
+			{deliveredTo("n", "q"), "INTENDED [p] [q]"},
+			{suspended("n", "full"), "SUSPENDED [p] [q] full"},
+			{orderOf(pb.OrderItems_RESUME, "n", "m", "q"), "DELIVERED [] [q]"},
+		},
+		"discarded": {
+			{intended("n", "m", "p", "q"), "INTENDED [p q] []"},
+			{orderOf(pb.OrderItems_DISCARD, "n", "m", ""), "INTENDED [p q] []"},
+			{suspended("n", "full"), "SUSPENDED [p q] [] full"},
+			{orderOf(pb.OrderItems_DISCARD, "n", "m", ""), "DISCARDED [] []"},
+			{intended("n", "m", "p"), "DISCARDED [] []"},
+			{resume, "DISCARDED [] []"},
+			{settledAt("n"), "SETTLED [] []"},
+		},
+		"to the backup": {
+			{intended("n", "m", "p", "q"), "INTENDED [p q] []"},
+			{redirected("n", "p", "r"), "INTENDED [r q] []"},
+			{redirected("n", "p", "r"), "INTENDED [r q] []"},
+			{deliveredTo("n", "q"), "INTENDED [r] [q]"},
+			{redirected("n", "r", "q"), "DELIVERED [] [q]"},
+		},
+		"matched by no route": {
+			{intended("n", "m"), "INTENDED [] []"},
+			{suspended("n", "no route"), "SUSPENDED [] [] no route"},
+			{resume, "INTENDED [] []"},
+			{intended("n", "m", "p"), "INTENDED [p] []"},
+			{intended("n", "m", "q"), "INTENDED [p] []"},
 		},
 		"delivered while suspended": {
 			{intended("n", "m", "p"), "INTENDED [p] []"},
 			{suspended("n", "full"), "SUSPENDED [p] [] full"},
 			{deliveredTo("n", "p"), "SUSPENDED [] [p] full"},
-			{intended("n", "m", "p"), "DELIVERED [] [p]"},
+			{resume, "DELIVERED [] [p]"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := running(t)
 			for i, s := range steps {
-				do(t, m, fates("g", "a1", 1, s.change))
+				switch what := s.what.(type) {
+				case *pb.FateChange:
+					do(t, m, fates("g", "a1", 1, what))
+				case *pb.Command:
+					do(t, m, what)
+				}
 				got := "none"
 				if f := m.State().Locations["in"].GetFates()["n"]; f != nil {
 					got = strings.TrimSpace(fmt.Sprint(f.State, " ", f.Pending, " ", f.Delivered, " ", f.Reason))

@@ -93,3 +93,23 @@ func (m *Machine) setGroup(o *pb.SetGroup) error {
 	}
 	return nil
 }
+
+// setEndpoint stops or starts a receive location or a send port.
+func (m *Machine) setEndpoint(o *pb.SetEndpoint) error {
+	if o.GetName() == "" {
+		return fmt.Errorf("%w: an order without an endpoint", ErrUnknown)
+	}
+	of, kind := m.s.StoppedPorts, "port"
+	if o.GetReceive() {
+		of, kind = m.s.StoppedLocations, "location"
+	}
+	if o.GetStopped() {
+		of[o.GetName()] = m.at
+		kind += "-stopped"
+	} else {
+		delete(of, o.GetName())
+		kind += "-started"
+	}
+	m.event(&pb.Event{Kind: kind, GapMs: -1, Text: o.GetName() + ", by order"})
+	return nil
+}

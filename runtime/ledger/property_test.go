@@ -31,7 +31,13 @@ func drawCommand(t *rapid.T, s *pb.State) *pb.Command {
 		epoch = rapid.Uint64Range(0, 4).Draw(t, "epoch")
 		incarnation = someIncarnations.Draw(t, "incarnation")
 	}
-	switch rapid.IntRange(0, 11).Draw(t, "kind") {
+	switch rapid.IntRange(0, 13).Draw(t, "kind") {
+	case 12:
+		c.Kind = drawItemOrder(t, s)
+	case 13:
+		c.Kind = &pb.Command_SetEndpoint{SetEndpoint: &pb.SetEndpoint{
+			Name: rapid.SampledFrom([]string{"in", "out", ""}).Draw(t, "endpoint"), Receive: rapid.Bool().Draw(t, "receive"), Stopped: rapid.Bool().Draw(t, "stopped"),
+		}}
 	case 0:
 		i := someIncarnations.Draw(t, "new")
 		node := "x"
@@ -81,9 +87,23 @@ func drawPlacement(t *rapid.T, group string) *pb.Placement {
 	return place(group, node, i)
 }
 
+func drawItemOrder(t *rapid.T, s *pb.State) *pb.Command_OrderItems {
+	o := &pb.OrderItems{
+		Order: rapid.SampledFrom([]pb.OrderItems_Order{pb.OrderItems_RESUME, pb.OrderItems_DISCARD, pb.OrderItems_NONE}).Draw(t, "order"),
+		Port:  rapid.SampledFrom([]string{"", "", "p", "s"}).Draw(t, "instead"),
+	}
+	for _, key := range rapid.SliceOfNDistinct(someKeys, 1, 3, rapid.ID[string]).Draw(t, "items") {
+		id := s.Locations["in"].GetFates()[key].GetMessageId()
+		o.Items = append(o.Items, &pb.ItemRef{Location: "in", Key: key, MessageId: id})
+	}
+	return &pb.Command_OrderItems{OrderItems: o}
+}
+
 func drawChange(t *rapid.T) *pb.FateChange {
 	key := someKeys.Draw(t, "key")
-	switch rapid.IntRange(0, 7).Draw(t, "change") {
+	switch rapid.IntRange(0, 8).Draw(t, "change") {
+	case 8:
+		return redirected(key, rapid.SampledFrom([]string{"p", "q"}).Draw(t, "from"), rapid.SampledFrom([]string{"q", "s", ""}).Draw(t, "to"))
 	case 0, 1:
 		return intended(key, rapid.SampledFrom([]string{"m1", "m1", "m1", "m2", ""}).Draw(t, "id"), somePorts.Draw(t, "ports")...)
 	case 2, 3:
@@ -215,7 +235,7 @@ func checkFates(t *rapid.T, before, after *pb.State, c *pb.Command) {
 	for _, change := range c.GetFates().GetChanges() {
 		forgets[change.Key] = forgets[change.Key] || change.GetForget() != nil
 	}
-	rank := map[pb.Fate_State]int{pb.Fate_INTENDED: 1, pb.Fate_SUSPENDED: 1, pb.Fate_DELIVERED: 2, pb.Fate_SETTLED: 3}
+	rank := map[pb.Fate_State]int{pb.Fate_INTENDED: 1, pb.Fate_SUSPENDED: 1, pb.Fate_DELIVERED: 2, pb.Fate_DISCARDED: 2, pb.Fate_SETTLED: 3}
 	for location, l := range before.Locations {
 		for key, was := range l.Fates {
 			now := after.Locations[location].GetFates()[key]
@@ -231,7 +251,21 @@ func checkFates(t *rapid.T, before, after *pb.State, c *pb.Command) {
 			if now.MessageId != was.MessageId || len(now.Delivered) < len(was.Delivered) {
 				t.Fatalf("%s: %v became %v", key, was, now)
 			}
+			checkOrders(t, key, was, now, c)
 		}
+	}
+}
+
+// checkOrders: only an order ends a suspension, and orders touch nothing else.
+func checkOrders(t *rapid.T, key string, was, now *pb.Fate, c *pb.Command) {
+	ordered := c.GetOrderItems() != nil
+	switch {
+	case !ordered && was.State == pb.Fate_SUSPENDED && now.State != pb.Fate_SUSPENDED:
+		t.Fatalf("%s is not suspended any more, without an order: %v", key, c)
+	case !ordered && was.State != pb.Fate_DISCARDED && now.State == pb.Fate_DISCARDED:
+		t.Fatalf("%s is discarded without an order: %v", key, c)
+	case ordered && was.State != pb.Fate_SUSPENDED && !proto.Equal(was, now):
+		t.Fatalf("%s was not suspended, and an order changed %v to %v", key, was, now)
 	}
 }
 
@@ -256,8 +290,9 @@ func checkState(t *rapid.T, m *Machine) {
 			t.Fatalf("location %s is empty", location)
 		}
 		for key, f := range l.Fates {
-			if delivered := f.State == pb.Fate_DELIVERED || f.State == pb.Fate_SETTLED; delivered && len(f.Pending) > 0 ||
-				f.State == pb.Fate_INTENDED && len(f.Pending) == 0 {
+			over := f.State == pb.Fate_DELIVERED || f.State == pb.Fate_SETTLED || f.State == pb.Fate_DISCARDED
+			if over && len(f.Pending) > 0 || f.State == pb.Fate_DELIVERED && len(f.Delivered) == 0 ||
+				f.State == pb.Fate_INTENDED && len(f.Pending) == 0 && len(f.Delivered) > 0 {
 				t.Fatalf("state and ports of %s do not go together: %v", key, f)
 			}
 		}

@@ -8,7 +8,10 @@ import (
 // apply. It grows by one with every release that adds a kind of command, or gives
 // one another meaning: such a command may be proposed only while State.version is
 // at least the version that brought it.
-const MachineVersion = 1
+//
+//	1  the first
+//	2  OrderItems, SetEndpoint; intents without ports, Redirect
+const MachineVersion = 2
 
 // nextVersion is the highest version that every server's live sessions, and this
 // program, can apply; 0 if it is not above the current one, or if a server has no

@@ -11,7 +11,7 @@
 //	adapter  Ready                every endpoint is known, or why one is not
 //	runtime  Lease                before anything acts, then at every renewal
 //	adapter  Listing / Offer      what a source has
-//	runtime  Take                 read this item (its intent is committed)
+//	runtime  Take                 read this item
 //	adapter  Content / ReadFailed
 //	runtime  Settle               all ports have it (or it will not be delivered)
 //	adapter  Settled
@@ -209,7 +209,7 @@ func (x EndpointState_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use EndpointState_State.Descriptor instead.
 func (EndpointState_State) EnumDescriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{26, 0}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{29, 0}
 }
 
 type Error_Kind int32
@@ -266,7 +266,7 @@ func (x Error_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Error_Kind.Descriptor instead.
 func (Error_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{31, 0}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{34, 0}
 }
 
 type DescribeRequest struct {
@@ -559,6 +559,8 @@ type ToAdapter struct {
 	//	*ToAdapter_Probe
 	//	*ToAdapter_Drain
 	//	*ToAdapter_Ping
+	//	*ToAdapter_Pause
+	//	*ToAdapter_Recall
 	Kind          isToAdapter_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -682,6 +684,24 @@ func (x *ToAdapter) GetPing() *Ping {
 	return nil
 }
 
+func (x *ToAdapter) GetPause() *Pause {
+	if x != nil {
+		if x, ok := x.Kind.(*ToAdapter_Pause); ok {
+			return x.Pause
+		}
+	}
+	return nil
+}
+
+func (x *ToAdapter) GetRecall() *Recall {
+	if x != nil {
+		if x, ok := x.Kind.(*ToAdapter_Recall); ok {
+			return x.Recall
+		}
+	}
+	return nil
+}
+
 type isToAdapter_Kind interface {
 	isToAdapter_Kind()
 }
@@ -722,6 +742,14 @@ type ToAdapter_Ping struct {
 	Ping *Ping `protobuf:"bytes,9,opt,name=ping,proto3,oneof"`
 }
 
+type ToAdapter_Pause struct {
+	Pause *Pause `protobuf:"bytes,10,opt,name=pause,proto3,oneof"`
+}
+
+type ToAdapter_Recall struct {
+	Recall *Recall `protobuf:"bytes,11,opt,name=recall,proto3,oneof"`
+}
+
 func (*ToAdapter_Configure) isToAdapter_Kind() {}
 
 func (*ToAdapter_Lease) isToAdapter_Kind() {}
@@ -740,6 +768,10 @@ func (*ToAdapter_Drain) isToAdapter_Kind() {}
 
 func (*ToAdapter_Ping) isToAdapter_Kind() {}
 
+func (*ToAdapter_Pause) isToAdapter_Kind() {}
+
+func (*ToAdapter_Recall) isToAdapter_Kind() {}
+
 type FromAdapter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Kind:
@@ -755,6 +787,7 @@ type FromAdapter struct {
 	//	*FromAdapter_EndpointState
 	//	*FromAdapter_Drained
 	//	*FromAdapter_Pong
+	//	*FromAdapter_Recalled
 	Kind          isFromAdapter_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -896,6 +929,15 @@ func (x *FromAdapter) GetPong() *Pong {
 	return nil
 }
 
+func (x *FromAdapter) GetRecalled() *Recalled {
+	if x != nil {
+		if x, ok := x.Kind.(*FromAdapter_Recalled); ok {
+			return x.Recalled
+		}
+	}
+	return nil
+}
+
 type isFromAdapter_Kind interface {
 	isFromAdapter_Kind()
 }
@@ -944,6 +986,10 @@ type FromAdapter_Pong struct {
 	Pong *Pong `protobuf:"bytes,11,opt,name=pong,proto3,oneof"`
 }
 
+type FromAdapter_Recalled struct {
+	Recalled *Recalled `protobuf:"bytes,12,opt,name=recalled,proto3,oneof"`
+}
+
 func (*FromAdapter_Ready) isFromAdapter_Kind() {}
 
 func (*FromAdapter_Listing) isFromAdapter_Kind() {}
@@ -965,6 +1011,8 @@ func (*FromAdapter_EndpointState) isFromAdapter_Kind() {}
 func (*FromAdapter_Drained) isFromAdapter_Kind() {}
 
 func (*FromAdapter_Pong) isFromAdapter_Kind() {}
+
+func (*FromAdapter_Recalled) isFromAdapter_Kind() {}
 
 // Configure names every endpoint of this handler. Sent once, first.
 type Configure struct {
@@ -1034,10 +1082,17 @@ type Endpoint struct {
 	Receive bool   `protobuf:"varint,2,opt,name=receive,proto3" json:"receive,omitempty"`
 	// The properties as JSON, references to secrets resolved. Never logged.
 	Properties []byte `protobuf:"bytes,3,opt,name=properties,proto3" json:"properties,omitempty"`
-	// Receive only: time between two polls of a polled source.
+	// Receive only: time between two polls of a polled source; 0: it lists when it is
+	// asked to, and when it starts.
 	PollEveryMs int64 `protobuf:"varint,4,opt,name=poll_every_ms,json=pollEveryMs,proto3" json:"poll_every_ms,omitempty"`
 	// Items taken (receive) or sends under way (send) at once.
-	MaxInFlight   int32 `protobuf:"varint,5,opt,name=max_in_flight,json=maxInFlight,proto3" json:"max_in_flight,omitempty"`
+	MaxInFlight int32 `protobuf:"varint,5,opt,name=max_in_flight,json=maxInFlight,proto3" json:"max_in_flight,omitempty"`
+	// Receive only: items of up to this size may come with their offer.
+	OfferInlineMax int64 `protobuf:"varint,6,opt,name=offer_inline_max,json=offerInlineMax,proto3" json:"offer_inline_max,omitempty"`
+	// Receive only: it starts as after Pause with paused set.
+	Paused bool `protobuf:"varint,7,opt,name=paused,proto3" json:"paused,omitempty"`
+	// Receive only: the source gives its items in their order, one by one.
+	Ordered       bool `protobuf:"varint,8,opt,name=ordered,proto3" json:"ordered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1105,6 +1160,27 @@ func (x *Endpoint) GetMaxInFlight() int32 {
 		return x.MaxInFlight
 	}
 	return 0
+}
+
+func (x *Endpoint) GetOfferInlineMax() int64 {
+	if x != nil {
+		return x.OfferInlineMax
+	}
+	return 0
+}
+
+func (x *Endpoint) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
+}
+
+func (x *Endpoint) GetOrdered() bool {
+	if x != nil {
+		return x.Ordered
+	}
+	return false
 }
 
 // Ready answers Configure.
@@ -1200,7 +1276,7 @@ func (x *Lease) GetDeadlineNs() int64 {
 	return 0
 }
 
-// Poll asks a polled source to list now.
+// Poll asks a polled source to list now, also while it is paused.
 type Poll struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Location      string                 `protobuf:"bytes,1,opt,name=location,proto3" json:"location,omitempty"`
@@ -1245,6 +1321,178 @@ func (x *Poll) GetLocation() string {
 	return ""
 }
 
+// Pause has a location look for nothing new, or go on. A paused source of items
+// that are polled lists only when it is asked to; one that is handed its items ends
+// the receiving. What is under way goes on, and is settled.
+type Pause struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Location      string                 `protobuf:"bytes,1,opt,name=location,proto3" json:"location,omitempty"`
+	Paused        bool                   `protobuf:"varint,2,opt,name=paused,proto3" json:"paused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pause) Reset() {
+	*x = Pause{}
+	mi := &file_sdk_proto_adapter_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pause) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pause) ProtoMessage() {}
+
+func (x *Pause) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_adapter_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pause.ProtoReflect.Descriptor instead.
+func (*Pause) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Pause) GetLocation() string {
+	if x != nil {
+		return x.Location
+	}
+	return ""
+}
+
+func (x *Pause) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
+}
+
+// Recall asks for an item again that was put aside with VERDICT_SUSPENDED. A pushed
+// source offers it under the same key, answers its settling by removing it from
+// where it lies, and lets it lie there if it is suspended again or given back. A
+// polled source lists.
+type Recall struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Location      string                 `protobuf:"bytes,1,opt,name=location,proto3" json:"location,omitempty"`
+	Key           string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Recall) Reset() {
+	*x = Recall{}
+	mi := &file_sdk_proto_adapter_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Recall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Recall) ProtoMessage() {}
+
+func (x *Recall) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_adapter_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Recall.ProtoReflect.Descriptor instead.
+func (*Recall) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Recall) GetLocation() string {
+	if x != nil {
+		return x.Location
+	}
+	return ""
+}
+
+func (x *Recall) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+// Recalled answers Recall. Without an error the item is offered, or being listed.
+type Recalled struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Location      string                 `protobuf:"bytes,1,opt,name=location,proto3" json:"location,omitempty"`
+	Key           string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Error         *Error                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Recalled) Reset() {
+	*x = Recalled{}
+	mi := &file_sdk_proto_adapter_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Recalled) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Recalled) ProtoMessage() {}
+
+func (x *Recalled) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_adapter_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Recalled.ProtoReflect.Descriptor instead.
+func (*Recalled) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Recalled) GetLocation() string {
+	if x != nil {
+		return x.Location
+	}
+	return ""
+}
+
+func (x *Recalled) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Recalled) GetError() *Error {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
 type Item struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Stable identity of this very version of the item, chosen by the adapter.
@@ -1261,7 +1509,7 @@ type Item struct {
 
 func (x *Item) Reset() {
 	*x = Item{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[12]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1273,7 +1521,7 @@ func (x *Item) String() string {
 func (*Item) ProtoMessage() {}
 
 func (x *Item) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[12]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1286,7 +1534,7 @@ func (x *Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Item.ProtoReflect.Descriptor instead.
 func (*Item) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{12}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Item) GetKey() string {
@@ -1330,7 +1578,7 @@ type Listing struct {
 
 func (x *Listing) Reset() {
 	*x = Listing{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[13]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1342,7 +1590,7 @@ func (x *Listing) String() string {
 func (*Listing) ProtoMessage() {}
 
 func (x *Listing) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[13]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1355,7 +1603,7 @@ func (x *Listing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listing.ProtoReflect.Descriptor instead.
 func (*Listing) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{13}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Listing) GetLocation() string {
@@ -1381,16 +1629,19 @@ func (x *Listing) GetFinal() bool {
 
 // Offer is one item of a pushed source.
 type Offer struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Location      string                 `protobuf:"bytes,1,opt,name=location,proto3" json:"location,omitempty"`
-	Item          *Item                  `protobuf:"bytes,2,opt,name=item,proto3" json:"item,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Location string                 `protobuf:"bytes,1,opt,name=location,proto3" json:"location,omitempty"`
+	Item     *Item                  `protobuf:"bytes,2,opt,name=item,proto3" json:"item,omitempty"`
+	// The item's content, as the answer to a Take, if it is small enough: it is not
+	// taken then.
+	Content       *Content `protobuf:"bytes,3,opt,name=content,proto3" json:"content,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Offer) Reset() {
 	*x = Offer{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[14]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1402,7 +1653,7 @@ func (x *Offer) String() string {
 func (*Offer) ProtoMessage() {}
 
 func (x *Offer) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[14]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1415,7 +1666,7 @@ func (x *Offer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Offer.ProtoReflect.Descriptor instead.
 func (*Offer) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{14}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Offer) GetLocation() string {
@@ -1428,6 +1679,13 @@ func (x *Offer) GetLocation() string {
 func (x *Offer) GetItem() *Item {
 	if x != nil {
 		return x.Item
+	}
+	return nil
+}
+
+func (x *Offer) GetContent() *Content {
+	if x != nil {
+		return x.Content
 	}
 	return nil
 }
@@ -1449,7 +1707,7 @@ type Take struct {
 
 func (x *Take) Reset() {
 	*x = Take{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[15]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1461,7 +1719,7 @@ func (x *Take) String() string {
 func (*Take) ProtoMessage() {}
 
 func (x *Take) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[15]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1474,7 +1732,7 @@ func (x *Take) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Take.ProtoReflect.Descriptor instead.
 func (*Take) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{15}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Take) GetLocation() string {
@@ -1526,7 +1784,7 @@ type Content struct {
 
 func (x *Content) Reset() {
 	*x = Content{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[16]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1538,7 +1796,7 @@ func (x *Content) String() string {
 func (*Content) ProtoMessage() {}
 
 func (x *Content) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[16]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1551,7 +1809,7 @@ func (x *Content) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Content.ProtoReflect.Descriptor instead.
 func (*Content) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{16}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Content) GetLocation() string {
@@ -1599,7 +1857,7 @@ type Part struct {
 
 func (x *Part) Reset() {
 	*x = Part{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[17]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1611,7 +1869,7 @@ func (x *Part) String() string {
 func (*Part) ProtoMessage() {}
 
 func (x *Part) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[17]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1624,7 +1882,7 @@ func (x *Part) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Part.ProtoReflect.Descriptor instead.
 func (*Part) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{17}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Part) GetName() string {
@@ -1708,7 +1966,7 @@ type ReadFailed struct {
 
 func (x *ReadFailed) Reset() {
 	*x = ReadFailed{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[18]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1720,7 +1978,7 @@ func (x *ReadFailed) String() string {
 func (*ReadFailed) ProtoMessage() {}
 
 func (x *ReadFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[18]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1733,7 +1991,7 @@ func (x *ReadFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFailed.ProtoReflect.Descriptor instead.
 func (*ReadFailed) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{18}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReadFailed) GetLocation() string {
@@ -1768,7 +2026,7 @@ type Settle struct {
 
 func (x *Settle) Reset() {
 	*x = Settle{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[19]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1780,7 +2038,7 @@ func (x *Settle) String() string {
 func (*Settle) ProtoMessage() {}
 
 func (x *Settle) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[19]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1793,7 +2051,7 @@ func (x *Settle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settle.ProtoReflect.Descriptor instead.
 func (*Settle) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{19}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Settle) GetLocation() string {
@@ -1829,7 +2087,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[20]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1841,7 +2099,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[20]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1854,7 +2112,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{20}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Settled) GetLocation() string {
@@ -1892,7 +2150,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[21]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1904,7 +2162,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[21]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1917,7 +2175,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{21}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Message) GetId() string {
@@ -1959,7 +2217,7 @@ type Send struct {
 
 func (x *Send) Reset() {
 	*x = Send{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[22]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1971,7 +2229,7 @@ func (x *Send) String() string {
 func (*Send) ProtoMessage() {}
 
 func (x *Send) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[22]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1984,7 +2242,7 @@ func (x *Send) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Send.ProtoReflect.Descriptor instead.
 func (*Send) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{22}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Send) GetCall() uint64 {
@@ -2018,7 +2276,7 @@ type Sent struct {
 
 func (x *Sent) Reset() {
 	*x = Sent{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[23]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2030,7 +2288,7 @@ func (x *Sent) String() string {
 func (*Sent) ProtoMessage() {}
 
 func (x *Sent) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[23]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2043,7 +2301,7 @@ func (x *Sent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sent.ProtoReflect.Descriptor instead.
 func (*Sent) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{23}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Sent) GetCall() uint64 {
@@ -2072,7 +2330,7 @@ type Probe struct {
 
 func (x *Probe) Reset() {
 	*x = Probe{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[24]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2084,7 +2342,7 @@ func (x *Probe) String() string {
 func (*Probe) ProtoMessage() {}
 
 func (x *Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[24]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2097,7 +2355,7 @@ func (x *Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe.ProtoReflect.Descriptor instead.
 func (*Probe) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{24}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Probe) GetCall() uint64 {
@@ -2132,7 +2390,7 @@ type Probed struct {
 
 func (x *Probed) Reset() {
 	*x = Probed{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[25]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2144,7 +2402,7 @@ func (x *Probed) String() string {
 func (*Probed) ProtoMessage() {}
 
 func (x *Probed) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[25]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2157,7 +2415,7 @@ func (x *Probed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probed.ProtoReflect.Descriptor instead.
 func (*Probed) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{25}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Probed) GetCall() uint64 {
@@ -2194,7 +2452,7 @@ type EndpointState struct {
 
 func (x *EndpointState) Reset() {
 	*x = EndpointState{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[26]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2206,7 +2464,7 @@ func (x *EndpointState) String() string {
 func (*EndpointState) ProtoMessage() {}
 
 func (x *EndpointState) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[26]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2219,7 +2477,7 @@ func (x *EndpointState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointState.ProtoReflect.Descriptor instead.
 func (*EndpointState) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{26}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *EndpointState) GetEndpoint() string {
@@ -2259,7 +2517,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[27]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2271,7 +2529,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[27]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2284,7 +2542,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{27}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{30}
 }
 
 type Drained struct {
@@ -2295,7 +2553,7 @@ type Drained struct {
 
 func (x *Drained) Reset() {
 	*x = Drained{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[28]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2307,7 +2565,7 @@ func (x *Drained) String() string {
 func (*Drained) ProtoMessage() {}
 
 func (x *Drained) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[28]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2320,7 +2578,7 @@ func (x *Drained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drained.ProtoReflect.Descriptor instead.
 func (*Drained) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{28}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{31}
 }
 
 // Ping asks for a Pong with the same number: the handler's main loop answers.
@@ -2333,7 +2591,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[29]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2345,7 +2603,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[29]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2358,7 +2616,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{29}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Ping) GetNumber() uint64 {
@@ -2377,7 +2635,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[30]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2389,7 +2647,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[30]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2402,7 +2660,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{30}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Pong) GetNumber() uint64 {
@@ -2422,7 +2680,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[31]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2434,7 +2692,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[31]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2447,7 +2705,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{31}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Error) GetKind() Error_Kind {
@@ -2475,7 +2733,7 @@ type CheckResponse_Problem struct {
 
 func (x *CheckResponse_Problem) Reset() {
 	*x = CheckResponse_Problem{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[32]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2487,7 +2745,7 @@ func (x *CheckResponse_Problem) String() string {
 func (*CheckResponse_Problem) ProtoMessage() {}
 
 func (x *CheckResponse_Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[32]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2542,7 +2800,7 @@ const file_sdk_proto_adapter_proto_rawDesc = "" +
 	"\bproblems\x18\x01 \x03(\v2*.fairlead.adapter.v1.CheckResponse.ProblemR\bproblems\x1a?\n" +
 	"\aProblem\x12\x1a\n" +
 	"\bproperty\x18\x01 \x01(\tR\bproperty\x12\x18\n" +
-	"\aproblem\x18\x02 \x01(\tR\aproblem\"\xea\x03\n" +
+	"\aproblem\x18\x02 \x01(\tR\aproblem\"\xd5\x04\n" +
 	"\tToAdapter\x12>\n" +
 	"\tconfigure\x18\x01 \x01(\v2\x1e.fairlead.adapter.v1.ConfigureH\x00R\tconfigure\x122\n" +
 	"\x05lease\x18\x02 \x01(\v2\x1a.fairlead.adapter.v1.LeaseH\x00R\x05lease\x12/\n" +
@@ -2552,8 +2810,11 @@ const file_sdk_proto_adapter_proto_rawDesc = "" +
 	"\x04send\x18\x06 \x01(\v2\x19.fairlead.adapter.v1.SendH\x00R\x04send\x122\n" +
 	"\x05probe\x18\a \x01(\v2\x1a.fairlead.adapter.v1.ProbeH\x00R\x05probe\x122\n" +
 	"\x05drain\x18\b \x01(\v2\x1a.fairlead.adapter.v1.DrainH\x00R\x05drain\x12/\n" +
-	"\x04ping\x18\t \x01(\v2\x19.fairlead.adapter.v1.PingH\x00R\x04pingB\x06\n" +
-	"\x04kind\"\x8f\x05\n" +
+	"\x04ping\x18\t \x01(\v2\x19.fairlead.adapter.v1.PingH\x00R\x04ping\x122\n" +
+	"\x05pause\x18\n" +
+	" \x01(\v2\x1a.fairlead.adapter.v1.PauseH\x00R\x05pause\x125\n" +
+	"\x06recall\x18\v \x01(\v2\x1b.fairlead.adapter.v1.RecallH\x00R\x06recallB\x06\n" +
+	"\x04kind\"\xcc\x05\n" +
 	"\vFromAdapter\x122\n" +
 	"\x05ready\x18\x01 \x01(\v2\x1a.fairlead.adapter.v1.ReadyH\x00R\x05ready\x128\n" +
 	"\alisting\x18\x02 \x01(\v2\x1c.fairlead.adapter.v1.ListingH\x00R\alisting\x122\n" +
@@ -2567,12 +2828,13 @@ const file_sdk_proto_adapter_proto_rawDesc = "" +
 	"\x0eendpoint_state\x18\t \x01(\v2\".fairlead.adapter.v1.EndpointStateH\x00R\rendpointState\x128\n" +
 	"\adrained\x18\n" +
 	" \x01(\v2\x1c.fairlead.adapter.v1.DrainedH\x00R\adrained\x12/\n" +
-	"\x04pong\x18\v \x01(\v2\x19.fairlead.adapter.v1.PongH\x00R\x04pongB\x06\n" +
+	"\x04pong\x18\v \x01(\v2\x19.fairlead.adapter.v1.PongH\x00R\x04pong\x12;\n" +
+	"\brecalled\x18\f \x01(\v2\x1d.fairlead.adapter.v1.RecalledH\x00R\brecalledB\x06\n" +
 	"\x04kind\"p\n" +
 	"\tConfigure\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12;\n" +
-	"\tendpoints\x18\x03 \x03(\v2\x1d.fairlead.adapter.v1.EndpointR\tendpoints\"\xa0\x01\n" +
+	"\tendpoints\x18\x03 \x03(\v2\x1d.fairlead.adapter.v1.EndpointR\tendpoints\"\xfc\x01\n" +
 	"\bEndpoint\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\areceive\x18\x02 \x01(\bR\areceive\x12\x1e\n" +
@@ -2580,14 +2842,27 @@ const file_sdk_proto_adapter_proto_rawDesc = "" +
 	"properties\x18\x03 \x01(\fR\n" +
 	"properties\x12\"\n" +
 	"\rpoll_every_ms\x18\x04 \x01(\x03R\vpollEveryMs\x12\"\n" +
-	"\rmax_in_flight\x18\x05 \x01(\x05R\vmaxInFlight\"G\n" +
+	"\rmax_in_flight\x18\x05 \x01(\x05R\vmaxInFlight\x12(\n" +
+	"\x10offer_inline_max\x18\x06 \x01(\x03R\x0eofferInlineMax\x12\x16\n" +
+	"\x06paused\x18\a \x01(\bR\x06paused\x12\x18\n" +
+	"\aordered\x18\b \x01(\bR\aordered\"G\n" +
 	"\x05Ready\x12>\n" +
 	"\brejected\x18\x01 \x03(\v2\".fairlead.adapter.v1.EndpointStateR\brejected\"(\n" +
 	"\x05Lease\x12\x1f\n" +
 	"\vdeadline_ns\x18\x01 \x01(\x03R\n" +
 	"deadlineNs\"\"\n" +
 	"\x04Poll\x12\x1a\n" +
-	"\blocation\x18\x01 \x01(\tR\blocation\"\xbe\x01\n" +
+	"\blocation\x18\x01 \x01(\tR\blocation\";\n" +
+	"\x05Pause\x12\x1a\n" +
+	"\blocation\x18\x01 \x01(\tR\blocation\x12\x16\n" +
+	"\x06paused\x18\x02 \x01(\bR\x06paused\"6\n" +
+	"\x06Recall\x12\x1a\n" +
+	"\blocation\x18\x01 \x01(\tR\blocation\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\"j\n" +
+	"\bRecalled\x12\x1a\n" +
+	"\blocation\x18\x01 \x01(\tR\blocation\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x120\n" +
+	"\x05error\x18\x03 \x01(\v2\x1a.fairlead.adapter.v1.ErrorR\x05error\"\xbe\x01\n" +
 	"\x04Item\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12@\n" +
 	"\acontext\x18\x02 \x03(\v2&.fairlead.adapter.v1.Item.ContextEntryR\acontext\x12\x12\n" +
@@ -2599,10 +2874,11 @@ const file_sdk_proto_adapter_proto_rawDesc = "" +
 	"\aListing\x12\x1a\n" +
 	"\blocation\x18\x01 \x01(\tR\blocation\x12/\n" +
 	"\x05items\x18\x02 \x03(\v2\x19.fairlead.adapter.v1.ItemR\x05items\x12\x14\n" +
-	"\x05final\x18\x03 \x01(\bR\x05final\"R\n" +
+	"\x05final\x18\x03 \x01(\bR\x05final\"\x8a\x01\n" +
 	"\x05Offer\x12\x1a\n" +
 	"\blocation\x18\x01 \x01(\tR\blocation\x12-\n" +
-	"\x04item\x18\x02 \x01(\v2\x19.fairlead.adapter.v1.ItemR\x04item\"\x8d\x01\n" +
+	"\x04item\x18\x02 \x01(\v2\x19.fairlead.adapter.v1.ItemR\x04item\x126\n" +
+	"\acontent\x18\x03 \x01(\v2\x1c.fairlead.adapter.v1.ContentR\acontent\"\x8d\x01\n" +
 	"\x04Take\x12\x1a\n" +
 	"\blocation\x18\x01 \x01(\tR\blocation\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x1b\n" +
@@ -2716,7 +2992,7 @@ func file_sdk_proto_adapter_proto_rawDescGZIP() []byte {
 }
 
 var file_sdk_proto_adapter_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_sdk_proto_adapter_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_sdk_proto_adapter_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_sdk_proto_adapter_proto_goTypes = []any{
 	(Verdict)(0),                  // 0: fairlead.adapter.v1.Verdict
 	(Arrival)(0),                  // 1: fairlead.adapter.v1.Arrival
@@ -2734,86 +3010,94 @@ var file_sdk_proto_adapter_proto_goTypes = []any{
 	(*Ready)(nil),                 // 13: fairlead.adapter.v1.Ready
 	(*Lease)(nil),                 // 14: fairlead.adapter.v1.Lease
 	(*Poll)(nil),                  // 15: fairlead.adapter.v1.Poll
-	(*Item)(nil),                  // 16: fairlead.adapter.v1.Item
-	(*Listing)(nil),               // 17: fairlead.adapter.v1.Listing
-	(*Offer)(nil),                 // 18: fairlead.adapter.v1.Offer
-	(*Take)(nil),                  // 19: fairlead.adapter.v1.Take
-	(*Content)(nil),               // 20: fairlead.adapter.v1.Content
-	(*Part)(nil),                  // 21: fairlead.adapter.v1.Part
-	(*ReadFailed)(nil),            // 22: fairlead.adapter.v1.ReadFailed
-	(*Settle)(nil),                // 23: fairlead.adapter.v1.Settle
-	(*Settled)(nil),               // 24: fairlead.adapter.v1.Settled
-	(*Message)(nil),               // 25: fairlead.adapter.v1.Message
-	(*Send)(nil),                  // 26: fairlead.adapter.v1.Send
-	(*Sent)(nil),                  // 27: fairlead.adapter.v1.Sent
-	(*Probe)(nil),                 // 28: fairlead.adapter.v1.Probe
-	(*Probed)(nil),                // 29: fairlead.adapter.v1.Probed
-	(*EndpointState)(nil),         // 30: fairlead.adapter.v1.EndpointState
-	(*Drain)(nil),                 // 31: fairlead.adapter.v1.Drain
-	(*Drained)(nil),               // 32: fairlead.adapter.v1.Drained
-	(*Ping)(nil),                  // 33: fairlead.adapter.v1.Ping
-	(*Pong)(nil),                  // 34: fairlead.adapter.v1.Pong
-	(*Error)(nil),                 // 35: fairlead.adapter.v1.Error
-	(*CheckResponse_Problem)(nil), // 36: fairlead.adapter.v1.CheckResponse.Problem
-	nil,                           // 37: fairlead.adapter.v1.Item.ContextEntry
-	nil,                           // 38: fairlead.adapter.v1.Content.ContextEntry
-	nil,                           // 39: fairlead.adapter.v1.Message.ContextEntry
+	(*Pause)(nil),                 // 16: fairlead.adapter.v1.Pause
+	(*Recall)(nil),                // 17: fairlead.adapter.v1.Recall
+	(*Recalled)(nil),              // 18: fairlead.adapter.v1.Recalled
+	(*Item)(nil),                  // 19: fairlead.adapter.v1.Item
+	(*Listing)(nil),               // 20: fairlead.adapter.v1.Listing
+	(*Offer)(nil),                 // 21: fairlead.adapter.v1.Offer
+	(*Take)(nil),                  // 22: fairlead.adapter.v1.Take
+	(*Content)(nil),               // 23: fairlead.adapter.v1.Content
+	(*Part)(nil),                  // 24: fairlead.adapter.v1.Part
+	(*ReadFailed)(nil),            // 25: fairlead.adapter.v1.ReadFailed
+	(*Settle)(nil),                // 26: fairlead.adapter.v1.Settle
+	(*Settled)(nil),               // 27: fairlead.adapter.v1.Settled
+	(*Message)(nil),               // 28: fairlead.adapter.v1.Message
+	(*Send)(nil),                  // 29: fairlead.adapter.v1.Send
+	(*Sent)(nil),                  // 30: fairlead.adapter.v1.Sent
+	(*Probe)(nil),                 // 31: fairlead.adapter.v1.Probe
+	(*Probed)(nil),                // 32: fairlead.adapter.v1.Probed
+	(*EndpointState)(nil),         // 33: fairlead.adapter.v1.EndpointState
+	(*Drain)(nil),                 // 34: fairlead.adapter.v1.Drain
+	(*Drained)(nil),               // 35: fairlead.adapter.v1.Drained
+	(*Ping)(nil),                  // 36: fairlead.adapter.v1.Ping
+	(*Pong)(nil),                  // 37: fairlead.adapter.v1.Pong
+	(*Error)(nil),                 // 38: fairlead.adapter.v1.Error
+	(*CheckResponse_Problem)(nil), // 39: fairlead.adapter.v1.CheckResponse.Problem
+	nil,                           // 40: fairlead.adapter.v1.Item.ContextEntry
+	nil,                           // 41: fairlead.adapter.v1.Content.ContextEntry
+	nil,                           // 42: fairlead.adapter.v1.Message.ContextEntry
 }
 var file_sdk_proto_adapter_proto_depIdxs = []int32{
 	6,  // 0: fairlead.adapter.v1.Description.receive:type_name -> fairlead.adapter.v1.Side
 	6,  // 1: fairlead.adapter.v1.Description.send:type_name -> fairlead.adapter.v1.Side
-	36, // 2: fairlead.adapter.v1.CheckResponse.problems:type_name -> fairlead.adapter.v1.CheckResponse.Problem
+	39, // 2: fairlead.adapter.v1.CheckResponse.problems:type_name -> fairlead.adapter.v1.CheckResponse.Problem
 	11, // 3: fairlead.adapter.v1.ToAdapter.configure:type_name -> fairlead.adapter.v1.Configure
 	14, // 4: fairlead.adapter.v1.ToAdapter.lease:type_name -> fairlead.adapter.v1.Lease
 	15, // 5: fairlead.adapter.v1.ToAdapter.poll:type_name -> fairlead.adapter.v1.Poll
-	19, // 6: fairlead.adapter.v1.ToAdapter.take:type_name -> fairlead.adapter.v1.Take
-	23, // 7: fairlead.adapter.v1.ToAdapter.settle:type_name -> fairlead.adapter.v1.Settle
-	26, // 8: fairlead.adapter.v1.ToAdapter.send:type_name -> fairlead.adapter.v1.Send
-	28, // 9: fairlead.adapter.v1.ToAdapter.probe:type_name -> fairlead.adapter.v1.Probe
-	31, // 10: fairlead.adapter.v1.ToAdapter.drain:type_name -> fairlead.adapter.v1.Drain
-	33, // 11: fairlead.adapter.v1.ToAdapter.ping:type_name -> fairlead.adapter.v1.Ping
-	13, // 12: fairlead.adapter.v1.FromAdapter.ready:type_name -> fairlead.adapter.v1.Ready
-	17, // 13: fairlead.adapter.v1.FromAdapter.listing:type_name -> fairlead.adapter.v1.Listing
-	18, // 14: fairlead.adapter.v1.FromAdapter.offer:type_name -> fairlead.adapter.v1.Offer
-	20, // 15: fairlead.adapter.v1.FromAdapter.content:type_name -> fairlead.adapter.v1.Content
-	22, // 16: fairlead.adapter.v1.FromAdapter.read_failed:type_name -> fairlead.adapter.v1.ReadFailed
-	24, // 17: fairlead.adapter.v1.FromAdapter.settled:type_name -> fairlead.adapter.v1.Settled
-	27, // 18: fairlead.adapter.v1.FromAdapter.sent:type_name -> fairlead.adapter.v1.Sent
-	29, // 19: fairlead.adapter.v1.FromAdapter.probed:type_name -> fairlead.adapter.v1.Probed
-	30, // 20: fairlead.adapter.v1.FromAdapter.endpoint_state:type_name -> fairlead.adapter.v1.EndpointState
-	32, // 21: fairlead.adapter.v1.FromAdapter.drained:type_name -> fairlead.adapter.v1.Drained
-	34, // 22: fairlead.adapter.v1.FromAdapter.pong:type_name -> fairlead.adapter.v1.Pong
-	12, // 23: fairlead.adapter.v1.Configure.endpoints:type_name -> fairlead.adapter.v1.Endpoint
-	30, // 24: fairlead.adapter.v1.Ready.rejected:type_name -> fairlead.adapter.v1.EndpointState
-	37, // 25: fairlead.adapter.v1.Item.context:type_name -> fairlead.adapter.v1.Item.ContextEntry
-	16, // 26: fairlead.adapter.v1.Listing.items:type_name -> fairlead.adapter.v1.Item
-	16, // 27: fairlead.adapter.v1.Offer.item:type_name -> fairlead.adapter.v1.Item
-	38, // 28: fairlead.adapter.v1.Content.context:type_name -> fairlead.adapter.v1.Content.ContextEntry
-	21, // 29: fairlead.adapter.v1.Content.parts:type_name -> fairlead.adapter.v1.Part
-	35, // 30: fairlead.adapter.v1.ReadFailed.error:type_name -> fairlead.adapter.v1.Error
-	0,  // 31: fairlead.adapter.v1.Settle.verdict:type_name -> fairlead.adapter.v1.Verdict
-	35, // 32: fairlead.adapter.v1.Settled.error:type_name -> fairlead.adapter.v1.Error
-	39, // 33: fairlead.adapter.v1.Message.context:type_name -> fairlead.adapter.v1.Message.ContextEntry
-	21, // 34: fairlead.adapter.v1.Message.parts:type_name -> fairlead.adapter.v1.Part
-	25, // 35: fairlead.adapter.v1.Send.message:type_name -> fairlead.adapter.v1.Message
-	35, // 36: fairlead.adapter.v1.Sent.error:type_name -> fairlead.adapter.v1.Error
-	25, // 37: fairlead.adapter.v1.Probe.message:type_name -> fairlead.adapter.v1.Message
-	1,  // 38: fairlead.adapter.v1.Probed.arrival:type_name -> fairlead.adapter.v1.Arrival
-	35, // 39: fairlead.adapter.v1.Probed.error:type_name -> fairlead.adapter.v1.Error
-	2,  // 40: fairlead.adapter.v1.EndpointState.state:type_name -> fairlead.adapter.v1.EndpointState.State
-	35, // 41: fairlead.adapter.v1.EndpointState.error:type_name -> fairlead.adapter.v1.Error
-	3,  // 42: fairlead.adapter.v1.Error.kind:type_name -> fairlead.adapter.v1.Error.Kind
-	4,  // 43: fairlead.adapter.v1.Adapter.Describe:input_type -> fairlead.adapter.v1.DescribeRequest
-	7,  // 44: fairlead.adapter.v1.Adapter.Check:input_type -> fairlead.adapter.v1.CheckRequest
-	9,  // 45: fairlead.adapter.v1.Adapter.Run:input_type -> fairlead.adapter.v1.ToAdapter
-	5,  // 46: fairlead.adapter.v1.Adapter.Describe:output_type -> fairlead.adapter.v1.Description
-	8,  // 47: fairlead.adapter.v1.Adapter.Check:output_type -> fairlead.adapter.v1.CheckResponse
-	10, // 48: fairlead.adapter.v1.Adapter.Run:output_type -> fairlead.adapter.v1.FromAdapter
-	46, // [46:49] is the sub-list for method output_type
-	43, // [43:46] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	22, // 6: fairlead.adapter.v1.ToAdapter.take:type_name -> fairlead.adapter.v1.Take
+	26, // 7: fairlead.adapter.v1.ToAdapter.settle:type_name -> fairlead.adapter.v1.Settle
+	29, // 8: fairlead.adapter.v1.ToAdapter.send:type_name -> fairlead.adapter.v1.Send
+	31, // 9: fairlead.adapter.v1.ToAdapter.probe:type_name -> fairlead.adapter.v1.Probe
+	34, // 10: fairlead.adapter.v1.ToAdapter.drain:type_name -> fairlead.adapter.v1.Drain
+	36, // 11: fairlead.adapter.v1.ToAdapter.ping:type_name -> fairlead.adapter.v1.Ping
+	16, // 12: fairlead.adapter.v1.ToAdapter.pause:type_name -> fairlead.adapter.v1.Pause
+	17, // 13: fairlead.adapter.v1.ToAdapter.recall:type_name -> fairlead.adapter.v1.Recall
+	13, // 14: fairlead.adapter.v1.FromAdapter.ready:type_name -> fairlead.adapter.v1.Ready
+	20, // 15: fairlead.adapter.v1.FromAdapter.listing:type_name -> fairlead.adapter.v1.Listing
+	21, // 16: fairlead.adapter.v1.FromAdapter.offer:type_name -> fairlead.adapter.v1.Offer
+	23, // 17: fairlead.adapter.v1.FromAdapter.content:type_name -> fairlead.adapter.v1.Content
+	25, // 18: fairlead.adapter.v1.FromAdapter.read_failed:type_name -> fairlead.adapter.v1.ReadFailed
+	27, // 19: fairlead.adapter.v1.FromAdapter.settled:type_name -> fairlead.adapter.v1.Settled
+	30, // 20: fairlead.adapter.v1.FromAdapter.sent:type_name -> fairlead.adapter.v1.Sent
+	32, // 21: fairlead.adapter.v1.FromAdapter.probed:type_name -> fairlead.adapter.v1.Probed
+	33, // 22: fairlead.adapter.v1.FromAdapter.endpoint_state:type_name -> fairlead.adapter.v1.EndpointState
+	35, // 23: fairlead.adapter.v1.FromAdapter.drained:type_name -> fairlead.adapter.v1.Drained
+	37, // 24: fairlead.adapter.v1.FromAdapter.pong:type_name -> fairlead.adapter.v1.Pong
+	18, // 25: fairlead.adapter.v1.FromAdapter.recalled:type_name -> fairlead.adapter.v1.Recalled
+	12, // 26: fairlead.adapter.v1.Configure.endpoints:type_name -> fairlead.adapter.v1.Endpoint
+	33, // 27: fairlead.adapter.v1.Ready.rejected:type_name -> fairlead.adapter.v1.EndpointState
+	38, // 28: fairlead.adapter.v1.Recalled.error:type_name -> fairlead.adapter.v1.Error
+	40, // 29: fairlead.adapter.v1.Item.context:type_name -> fairlead.adapter.v1.Item.ContextEntry
+	19, // 30: fairlead.adapter.v1.Listing.items:type_name -> fairlead.adapter.v1.Item
+	19, // 31: fairlead.adapter.v1.Offer.item:type_name -> fairlead.adapter.v1.Item
+	23, // 32: fairlead.adapter.v1.Offer.content:type_name -> fairlead.adapter.v1.Content
+	41, // 33: fairlead.adapter.v1.Content.context:type_name -> fairlead.adapter.v1.Content.ContextEntry
+	24, // 34: fairlead.adapter.v1.Content.parts:type_name -> fairlead.adapter.v1.Part
+	38, // 35: fairlead.adapter.v1.ReadFailed.error:type_name -> fairlead.adapter.v1.Error
+	0,  // 36: fairlead.adapter.v1.Settle.verdict:type_name -> fairlead.adapter.v1.Verdict
+	38, // 37: fairlead.adapter.v1.Settled.error:type_name -> fairlead.adapter.v1.Error
+	42, // 38: fairlead.adapter.v1.Message.context:type_name -> fairlead.adapter.v1.Message.ContextEntry
+	24, // 39: fairlead.adapter.v1.Message.parts:type_name -> fairlead.adapter.v1.Part
+	28, // 40: fairlead.adapter.v1.Send.message:type_name -> fairlead.adapter.v1.Message
+	38, // 41: fairlead.adapter.v1.Sent.error:type_name -> fairlead.adapter.v1.Error
+	28, // 42: fairlead.adapter.v1.Probe.message:type_name -> fairlead.adapter.v1.Message
+	1,  // 43: fairlead.adapter.v1.Probed.arrival:type_name -> fairlead.adapter.v1.Arrival
+	38, // 44: fairlead.adapter.v1.Probed.error:type_name -> fairlead.adapter.v1.Error
+	2,  // 45: fairlead.adapter.v1.EndpointState.state:type_name -> fairlead.adapter.v1.EndpointState.State
+	38, // 46: fairlead.adapter.v1.EndpointState.error:type_name -> fairlead.adapter.v1.Error
+	3,  // 47: fairlead.adapter.v1.Error.kind:type_name -> fairlead.adapter.v1.Error.Kind
+	4,  // 48: fairlead.adapter.v1.Adapter.Describe:input_type -> fairlead.adapter.v1.DescribeRequest
+	7,  // 49: fairlead.adapter.v1.Adapter.Check:input_type -> fairlead.adapter.v1.CheckRequest
+	9,  // 50: fairlead.adapter.v1.Adapter.Run:input_type -> fairlead.adapter.v1.ToAdapter
+	5,  // 51: fairlead.adapter.v1.Adapter.Describe:output_type -> fairlead.adapter.v1.Description
+	8,  // 52: fairlead.adapter.v1.Adapter.Check:output_type -> fairlead.adapter.v1.CheckResponse
+	10, // 53: fairlead.adapter.v1.Adapter.Run:output_type -> fairlead.adapter.v1.FromAdapter
+	51, // [51:54] is the sub-list for method output_type
+	48, // [48:51] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_sdk_proto_adapter_proto_init() }
@@ -2831,6 +3115,8 @@ func file_sdk_proto_adapter_proto_init() {
 		(*ToAdapter_Probe)(nil),
 		(*ToAdapter_Drain)(nil),
 		(*ToAdapter_Ping)(nil),
+		(*ToAdapter_Pause)(nil),
+		(*ToAdapter_Recall)(nil),
 	}
 	file_sdk_proto_adapter_proto_msgTypes[6].OneofWrappers = []any{
 		(*FromAdapter_Ready)(nil),
@@ -2844,8 +3130,9 @@ func file_sdk_proto_adapter_proto_init() {
 		(*FromAdapter_EndpointState)(nil),
 		(*FromAdapter_Drained)(nil),
 		(*FromAdapter_Pong)(nil),
+		(*FromAdapter_Recalled)(nil),
 	}
-	file_sdk_proto_adapter_proto_msgTypes[17].OneofWrappers = []any{
+	file_sdk_proto_adapter_proto_msgTypes[20].OneofWrappers = []any{
 		(*Part_Inline)(nil),
 		(*Part_Spooled)(nil),
 	}
@@ -2855,7 +3142,7 @@ func file_sdk_proto_adapter_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdk_proto_adapter_proto_rawDesc), len(file_sdk_proto_adapter_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   36,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -11,7 +11,7 @@
 //	adapter  Ready                every endpoint is known, or why one is not
 //	runtime  Lease                before anything acts, then at every renewal
 //	adapter  Listing / Offer      what a source has
-//	runtime  Take                 read this item (its intent is committed)
+//	runtime  Take                 read this item
 //	adapter  Content / ReadFailed
 //	runtime  Settle               all ports have it (or it will not be delivered)
 //	adapter  Settled

@@ -77,6 +77,55 @@ func (SetNode_Order) EnumDescriptor() ([]byte, []int) {
 	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{8, 0}
 }
 
+type OrderItems_Order int32
+
+const (
+	OrderItems_NONE    OrderItems_Order = 0
+	OrderItems_RESUME  OrderItems_Order = 1 // try again
+	OrderItems_DISCARD OrderItems_Order = 2 // deliver it to nobody else, and settle it at the source
+)
+
+// Enum value maps for OrderItems_Order.
+var (
+	OrderItems_Order_name = map[int32]string{
+		0: "NONE",
+		1: "RESUME",
+		2: "DISCARD",
+	}
+	OrderItems_Order_value = map[string]int32{
+		"NONE":    0,
+		"RESUME":  1,
+		"DISCARD": 2,
+	}
+)
+
+func (x OrderItems_Order) Enum() *OrderItems_Order {
+	p := new(OrderItems_Order)
+	*p = x
+	return p
+}
+
+func (x OrderItems_Order) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (OrderItems_Order) Descriptor() protoreflect.EnumDescriptor {
+	return file_runtime_ledger_ledgerpb_ledger_proto_enumTypes[1].Descriptor()
+}
+
+func (OrderItems_Order) Type() protoreflect.EnumType {
+	return &file_runtime_ledger_ledgerpb_ledger_proto_enumTypes[1]
+}
+
+func (x OrderItems_Order) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use OrderItems_Order.Descriptor instead.
+func (OrderItems_Order) EnumDescriptor() ([]byte, []int) {
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{25, 0}
+}
+
 type Fate_State int32
 
 const (
@@ -85,6 +134,7 @@ const (
 	Fate_DELIVERED Fate_State = 2 // to every port
 	Fate_SUSPENDED Fate_State = 3
 	Fate_SETTLED   Fate_State = 4 // the source has confirmed; kept for a grace time
+	Fate_DISCARDED Fate_State = 5 // by order: it goes to no other port, and is to be settled
 )
 
 // Enum value maps for Fate_State.
@@ -95,6 +145,7 @@ var (
 		2: "DELIVERED",
 		3: "SUSPENDED",
 		4: "SETTLED",
+		5: "DISCARDED",
 	}
 	Fate_State_value = map[string]int32{
 		"UNKNOWN":   0,
@@ -102,6 +153,7 @@ var (
 		"DELIVERED": 2,
 		"SUSPENDED": 3,
 		"SETTLED":   4,
+		"DISCARDED": 5,
 	}
 )
 
@@ -116,11 +168,11 @@ func (x Fate_State) String() string {
 }
 
 func (Fate_State) Descriptor() protoreflect.EnumDescriptor {
-	return file_runtime_ledger_ledgerpb_ledger_proto_enumTypes[1].Descriptor()
+	return file_runtime_ledger_ledgerpb_ledger_proto_enumTypes[2].Descriptor()
 }
 
 func (Fate_State) Type() protoreflect.EnumType {
-	return &file_runtime_ledger_ledgerpb_ledger_proto_enumTypes[1]
+	return &file_runtime_ledger_ledgerpb_ledger_proto_enumTypes[2]
 }
 
 func (x Fate_State) Number() protoreflect.EnumNumber {
@@ -129,7 +181,7 @@ func (x Fate_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Fate_State.Descriptor instead.
 func (Fate_State) EnumDescriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{33, 0}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{38, 0}
 }
 
 type Command struct {
@@ -151,6 +203,8 @@ type Command struct {
 	//	*Command_Found
 	//	*Command_Upgrade
 	//	*Command_Yield
+	//	*Command_OrderItems
+	//	*Command_SetEndpoint
 	Kind isCommand_Kind `protobuf_oneof:"kind"`
 	// Wall time of the proposer. It is for people, and for policy that is told in
 	// hours (thresholds, windows): who may act never rests on it.
@@ -331,6 +385,24 @@ func (x *Command) GetYield() *Yield {
 	return nil
 }
 
+func (x *Command) GetOrderItems() *OrderItems {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_OrderItems); ok {
+			return x.OrderItems
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetSetEndpoint() *SetEndpoint {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_SetEndpoint); ok {
+			return x.SetEndpoint
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetAtMs() int64 {
 	if x != nil {
 		return x.AtMs
@@ -402,6 +474,14 @@ type Command_Yield struct {
 	Yield *Yield `protobuf:"bytes,16,opt,name=yield,proto3,oneof"`
 }
 
+type Command_OrderItems struct {
+	OrderItems *OrderItems `protobuf:"bytes,17,opt,name=order_items,json=orderItems,proto3,oneof"` // since version 2
+}
+
+type Command_SetEndpoint struct {
+	SetEndpoint *SetEndpoint `protobuf:"bytes,18,opt,name=set_endpoint,json=setEndpoint,proto3,oneof"` // since version 2
+}
+
 func (*Command_Register) isCommand_Kind() {}
 
 func (*Command_Grant) isCommand_Kind() {}
@@ -431,6 +511,10 @@ func (*Command_Found) isCommand_Kind() {}
 func (*Command_Upgrade) isCommand_Kind() {}
 
 func (*Command_Yield) isCommand_Kind() {}
+
+func (*Command_OrderItems) isCommand_Kind() {}
+
+func (*Command_SetEndpoint) isCommand_Kind() {}
 
 // Register announces a new incarnation of a node. It may act only after it is
 // granted a lease. Earlier incarnations of the same node are not thereby dead:
@@ -1473,6 +1557,7 @@ type FateChange struct {
 	//	*FateChange_Suspend
 	//	*FateChange_Settled
 	//	*FateChange_Forget
+	//	*FateChange_Redirect
 	Change        isFateChange_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1574,6 +1659,15 @@ func (x *FateChange) GetForget() *Forget {
 	return nil
 }
 
+func (x *FateChange) GetRedirect() *Redirect {
+	if x != nil {
+		if x, ok := x.Change.(*FateChange_Redirect); ok {
+			return x.Redirect
+		}
+	}
+	return nil
+}
+
 type isFateChange_Change interface {
 	isFateChange_Change()
 }
@@ -1600,6 +1694,11 @@ type FateChange_Forget struct {
 	Forget *Forget `protobuf:"bytes,7,opt,name=forget,proto3,oneof"`
 }
 
+type FateChange_Redirect struct {
+	// Another port takes the place of one that has not acknowledged.
+	Redirect *Redirect `protobuf:"bytes,8,opt,name=redirect,proto3,oneof"`
+}
+
 func (*FateChange_Intend) isFateChange_Change() {}
 
 func (*FateChange_Delivered) isFateChange_Change() {}
@@ -1610,10 +1709,16 @@ func (*FateChange_Settled) isFateChange_Change() {}
 
 func (*FateChange_Forget) isFateChange_Change() {}
 
+func (*FateChange_Redirect) isFateChange_Change() {}
+
 type Intend struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	MessageId     string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
-	Ports         []string               `protobuf:"bytes,2,rep,name=ports,proto3" json:"ports,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	MessageId string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	// None only if no route matches it: it is to be suspended, and routed again when
+	// it is resumed.
+	Ports []string `protobuf:"bytes,2,rep,name=ports,proto3" json:"ports,omitempty"`
+	// What it is ordered by, if it is.
+	OrderKey      string `protobuf:"bytes,3,opt,name=order_key,json=orderKey,proto3" json:"order_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1662,6 +1767,65 @@ func (x *Intend) GetPorts() []string {
 	return nil
 }
 
+func (x *Intend) GetOrderKey() string {
+	if x != nil {
+		return x.OrderKey
+	}
+	return ""
+}
+
+type Redirect struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Redirect) Reset() {
+	*x = Redirect{}
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Redirect) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Redirect) ProtoMessage() {}
+
+func (x *Redirect) ProtoReflect() protoreflect.Message {
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Redirect.ProtoReflect.Descriptor instead.
+func (*Redirect) Descriptor() ([]byte, []int) {
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Redirect) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *Redirect) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
 type Delivered struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Ports         []string               `protobuf:"bytes,1,rep,name=ports,proto3" json:"ports,omitempty"`
@@ -1671,7 +1835,7 @@ type Delivered struct {
 
 func (x *Delivered) Reset() {
 	*x = Delivered{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[19]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1683,7 +1847,7 @@ func (x *Delivered) String() string {
 func (*Delivered) ProtoMessage() {}
 
 func (x *Delivered) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[19]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1696,7 +1860,7 @@ func (x *Delivered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivered.ProtoReflect.Descriptor instead.
 func (*Delivered) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{19}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Delivered) GetPorts() []string {
@@ -1707,15 +1871,20 @@ func (x *Delivered) GetPorts() []string {
 }
 
 type Suspend struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Reason string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	// For whoever decides what becomes of it, bounded: what people know it by, its
+	// context, and the attempts at sending it, the newest last.
+	Name          string            `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Context       map[string]string `protobuf:"bytes,3,rep,name=context,proto3" json:"context,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Attempts      []*Attempt        `protobuf:"bytes,4,rep,name=attempts,proto3" json:"attempts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Suspend) Reset() {
 	*x = Suspend{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[20]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1727,7 +1896,7 @@ func (x *Suspend) String() string {
 func (*Suspend) ProtoMessage() {}
 
 func (x *Suspend) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[20]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1740,12 +1909,94 @@ func (x *Suspend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Suspend.ProtoReflect.Descriptor instead.
 func (*Suspend) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{20}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Suspend) GetReason() string {
 	if x != nil {
 		return x.Reason
+	}
+	return ""
+}
+
+func (x *Suspend) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Suspend) GetContext() map[string]string {
+	if x != nil {
+		return x.Context
+	}
+	return nil
+}
+
+func (x *Suspend) GetAttempts() []*Attempt {
+	if x != nil {
+		return x.Attempts
+	}
+	return nil
+}
+
+// Attempt is one attempt that failed.
+type Attempt struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	AtMs          int64                  `protobuf:"varint,1,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
+	Port          string                 `protobuf:"bytes,2,opt,name=port,proto3" json:"port,omitempty"`
+	Error         string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Attempt) Reset() {
+	*x = Attempt{}
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Attempt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Attempt) ProtoMessage() {}
+
+func (x *Attempt) ProtoReflect() protoreflect.Message {
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
+func (*Attempt) Descriptor() ([]byte, []int) {
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Attempt) GetAtMs() int64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return 0
+}
+
+func (x *Attempt) GetPort() string {
+	if x != nil {
+		return x.Port
+	}
+	return ""
+}
+
+func (x *Attempt) GetError() string {
+	if x != nil {
+		return x.Error
 	}
 	return ""
 }
@@ -1758,7 +2009,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[21]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1770,7 +2021,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[21]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1783,7 +2034,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{21}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{23}
 }
 
 type Forget struct {
@@ -1794,7 +2045,7 @@ type Forget struct {
 
 func (x *Forget) Reset() {
 	*x = Forget{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[22]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1806,7 +2057,7 @@ func (x *Forget) String() string {
 func (*Forget) ProtoMessage() {}
 
 func (x *Forget) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[22]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1819,7 +2070,192 @@ func (x *Forget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Forget.ProtoReflect.Descriptor instead.
 func (*Forget) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{22}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{24}
+}
+
+// OrderItems is an operator's decision about suspended items. Each is carried out
+// by itself: items that are not suspended any more, or have become another message,
+// are passed over.
+type OrderItems struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Order OrderItems_Order       `protobuf:"varint,1,opt,name=order,proto3,enum=fairlead.ledger.v1.OrderItems_Order" json:"order,omitempty"`
+	Items []*ItemRef             `protobuf:"bytes,2,rep,name=items,proto3" json:"items,omitempty"`
+	// With RESUME: send it here instead of to the ports that have not acknowledged.
+	Port          string `protobuf:"bytes,3,opt,name=port,proto3" json:"port,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrderItems) Reset() {
+	*x = OrderItems{}
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrderItems) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrderItems) ProtoMessage() {}
+
+func (x *OrderItems) ProtoReflect() protoreflect.Message {
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrderItems.ProtoReflect.Descriptor instead.
+func (*OrderItems) Descriptor() ([]byte, []int) {
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *OrderItems) GetOrder() OrderItems_Order {
+	if x != nil {
+		return x.Order
+	}
+	return OrderItems_NONE
+}
+
+func (x *OrderItems) GetItems() []*ItemRef {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *OrderItems) GetPort() string {
+	if x != nil {
+		return x.Port
+	}
+	return ""
+}
+
+type ItemRef struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Location      string                 `protobuf:"bytes,1,opt,name=location,proto3" json:"location,omitempty"`
+	Key           string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	MessageId     string                 `protobuf:"bytes,3,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ItemRef) Reset() {
+	*x = ItemRef{}
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ItemRef) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ItemRef) ProtoMessage() {}
+
+func (x *ItemRef) ProtoReflect() protoreflect.Message {
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ItemRef.ProtoReflect.Descriptor instead.
+func (*ItemRef) Descriptor() ([]byte, []int) {
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ItemRef) GetLocation() string {
+	if x != nil {
+		return x.Location
+	}
+	return ""
+}
+
+func (x *ItemRef) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *ItemRef) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+// SetEndpoint is an operator's order about a receive location or send port.
+type SetEndpoint struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Receive       bool                   `protobuf:"varint,2,opt,name=receive,proto3" json:"receive,omitempty"`
+	Stopped       bool                   `protobuf:"varint,3,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetEndpoint) Reset() {
+	*x = SetEndpoint{}
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetEndpoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetEndpoint) ProtoMessage() {}
+
+func (x *SetEndpoint) ProtoReflect() protoreflect.Message {
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetEndpoint.ProtoReflect.Descriptor instead.
+func (*SetEndpoint) Descriptor() ([]byte, []int) {
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *SetEndpoint) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SetEndpoint) GetReceive() bool {
+	if x != nil {
+		return x.Receive
+	}
+	return false
+}
+
+func (x *SetEndpoint) GetStopped() bool {
+	if x != nil {
+		return x.Stopped
+	}
+	return false
 }
 
 // State is the whole ledger.
@@ -1837,16 +2273,18 @@ type State struct {
 	// The group that may act for a receive location. It stays with a group that is
 	// owned when another deployment gives the location to another group, until that
 	// owner yields.
-	Holders       map[string]string `protobuf:"bytes,12,rep,name=holders,proto3" json:"holders,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	ClusterId     string            `protobuf:"bytes,9,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
-	Version       uint32            `protobuf:"varint,10,opt,name=version,proto3" json:"version,omitempty"` // of the state machine
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Holders          map[string]string `protobuf:"bytes,12,rep,name=holders,proto3" json:"holders,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	ClusterId        string            `protobuf:"bytes,9,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	Version          uint32            `protobuf:"varint,10,opt,name=version,proto3" json:"version,omitempty"`                                                                                                                     // of the state machine
+	StoppedLocations map[string]int64  `protobuf:"bytes,13,rep,name=stopped_locations,json=stoppedLocations,proto3" json:"stopped_locations,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // by name: since when, by order
+	StoppedPorts     map[string]int64  `protobuf:"bytes,14,rep,name=stopped_ports,json=stoppedPorts,proto3" json:"stopped_ports,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[23]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1858,7 +2296,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[23]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1871,7 +2309,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{23}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *State) GetSessions() map[string]*Session {
@@ -1958,6 +2396,20 @@ func (x *State) GetVersion() uint32 {
 	return 0
 }
 
+func (x *State) GetStoppedLocations() map[string]int64 {
+	if x != nil {
+		return x.StoppedLocations
+	}
+	return nil
+}
+
+func (x *State) GetStoppedPorts() map[string]int64 {
+	if x != nil {
+		return x.StoppedPorts
+	}
+	return nil
+}
+
 // Node is what is known of a node whatever its incarnation.
 type Node struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -1972,7 +2424,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[24]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1984,7 +2436,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[24]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1997,7 +2449,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{24}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Node) GetOrder() SetNode_Order {
@@ -2038,7 +2490,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[25]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2050,7 +2502,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[25]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2063,7 +2515,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{25}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Host) GetStopped() bool {
@@ -2088,7 +2540,9 @@ type Event struct {
 	// node-registered, node-expired, node-left, node-drained, node-paused,
 	// node-resumed, node-removed, group-owned, group-unowned, group-moving,
 	// group-failed, group-reset, group-resumed, host-started, host-stopped,
-	// deployed, location-moved, item-suspended, cluster-founded, upgraded
+	// deployed, location-moved, item-suspended, items-resumed, items-discarded,
+	// location-started, location-stopped, port-started, port-stopped,
+	// cluster-founded, upgraded
 	Kind  string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
 	Node  string `protobuf:"bytes,4,opt,name=node,proto3" json:"node,omitempty"`
 	Group string `protobuf:"bytes,5,opt,name=group,proto3" json:"group,omitempty"`
@@ -2110,7 +2564,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[26]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2122,7 +2576,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[26]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2135,7 +2589,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{26}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Event) GetIndex() uint64 {
@@ -2250,7 +2704,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[27]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2262,7 +2716,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[27]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2275,7 +2729,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{27}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Session) GetIncarnation() string {
@@ -2394,7 +2848,7 @@ type AdapterInfo struct {
 
 func (x *AdapterInfo) Reset() {
 	*x = AdapterInfo{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[28]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2406,7 +2860,7 @@ func (x *AdapterInfo) String() string {
 func (*AdapterInfo) ProtoMessage() {}
 
 func (x *AdapterInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[28]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2419,7 +2873,7 @@ func (x *AdapterInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdapterInfo.ProtoReflect.Descriptor instead.
 func (*AdapterInfo) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{28}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *AdapterInfo) GetName() string {
@@ -2468,7 +2922,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[29]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2480,7 +2934,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[29]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2493,7 +2947,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{29}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Group) GetName() string {
@@ -2627,7 +3081,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[30]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2639,7 +3093,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[30]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2652,7 +3106,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{30}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Failure) GetAtMs() int64 {
@@ -2691,7 +3145,7 @@ type Deployment struct {
 
 func (x *Deployment) Reset() {
 	*x = Deployment{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[31]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2703,7 +3157,7 @@ func (x *Deployment) String() string {
 func (*Deployment) ProtoMessage() {}
 
 func (x *Deployment) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[31]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2716,7 +3170,7 @@ func (x *Deployment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deployment.ProtoReflect.Descriptor instead.
 func (*Deployment) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{31}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Deployment) GetVersion() uint64 {
@@ -2777,7 +3231,7 @@ type Location struct {
 
 func (x *Location) Reset() {
 	*x = Location{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[32]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2789,7 +3243,7 @@ func (x *Location) String() string {
 func (*Location) ProtoMessage() {}
 
 func (x *Location) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[32]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2802,7 +3256,7 @@ func (x *Location) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Location.ProtoReflect.Descriptor instead.
 func (*Location) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{32}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Location) GetFates() map[string]*Fate {
@@ -2814,21 +3268,30 @@ func (x *Location) GetFates() map[string]*Fate {
 
 // Fate is what is known of an item.
 type Fate struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	State         Fate_State             `protobuf:"varint,1,opt,name=state,proto3,enum=fairlead.ledger.v1.Fate_State" json:"state,omitempty"`
-	MessageId     string                 `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
-	Pending       []string               `protobuf:"bytes,3,rep,name=pending,proto3" json:"pending,omitempty"`     // ports that have not acknowledged
-	Delivered     []string               `protobuf:"bytes,4,rep,name=delivered,proto3" json:"delivered,omitempty"` // ports that have
-	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`       // of a suspension
-	Epoch         uint64                 `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`        // of the intent
-	IntendedAtMs  int64                  `protobuf:"varint,7,opt,name=intended_at_ms,json=intendedAtMs,proto3" json:"intended_at_ms,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	State        Fate_State             `protobuf:"varint,1,opt,name=state,proto3,enum=fairlead.ledger.v1.Fate_State" json:"state,omitempty"`
+	MessageId    string                 `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	Pending      []string               `protobuf:"bytes,3,rep,name=pending,proto3" json:"pending,omitempty"`     // ports that have not acknowledged
+	Delivered    []string               `protobuf:"bytes,4,rep,name=delivered,proto3" json:"delivered,omitempty"` // ports that have
+	Reason       string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`       // of a suspension
+	Epoch        uint64                 `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`        // of the intent
+	IntendedAtMs int64                  `protobuf:"varint,7,opt,name=intended_at_ms,json=intendedAtMs,proto3" json:"intended_at_ms,omitempty"`
+	OrderKey     string                 `protobuf:"bytes,8,opt,name=order_key,json=orderKey,proto3" json:"order_key,omitempty"`
+	// It was suspended, and resumed or discarded: its source may have to be asked for
+	// it.
+	Recall bool `protobuf:"varint,9,opt,name=recall,proto3" json:"recall,omitempty"`
+	// Of a suspension, as in Suspend.
+	SuspendedAtMs int64             `protobuf:"varint,10,opt,name=suspended_at_ms,json=suspendedAtMs,proto3" json:"suspended_at_ms,omitempty"`
+	Name          string            `protobuf:"bytes,11,opt,name=name,proto3" json:"name,omitempty"`
+	Context       map[string]string `protobuf:"bytes,12,rep,name=context,proto3" json:"context,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Attempts      []*Attempt        `protobuf:"bytes,13,rep,name=attempts,proto3" json:"attempts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Fate) Reset() {
 	*x = Fate{}
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[33]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2840,7 +3303,7 @@ func (x *Fate) String() string {
 func (*Fate) ProtoMessage() {}
 
 func (x *Fate) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[33]
+	mi := &file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2853,7 +3316,7 @@ func (x *Fate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fate.ProtoReflect.Descriptor instead.
 func (*Fate) Descriptor() ([]byte, []int) {
-	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{33}
+	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Fate) GetState() Fate_State {
@@ -2905,11 +3368,53 @@ func (x *Fate) GetIntendedAtMs() int64 {
 	return 0
 }
 
+func (x *Fate) GetOrderKey() string {
+	if x != nil {
+		return x.OrderKey
+	}
+	return ""
+}
+
+func (x *Fate) GetRecall() bool {
+	if x != nil {
+		return x.Recall
+	}
+	return false
+}
+
+func (x *Fate) GetSuspendedAtMs() int64 {
+	if x != nil {
+		return x.SuspendedAtMs
+	}
+	return 0
+}
+
+func (x *Fate) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Fate) GetContext() map[string]string {
+	if x != nil {
+		return x.Context
+	}
+	return nil
+}
+
+func (x *Fate) GetAttempts() []*Attempt {
+	if x != nil {
+		return x.Attempts
+	}
+	return nil
+}
+
 var File_runtime_ledger_ledgerpb_ledger_proto protoreflect.FileDescriptor
 
 const file_runtime_ledger_ledgerpb_ledger_proto_rawDesc = "" +
 	"\n" +
-	"$runtime/ledger/ledgerpb/ledger.proto\x12\x12fairlead.ledger.v1\"\xda\x06\n" +
+	"$runtime/ledger/ledgerpb/ledger.proto\x12\x12fairlead.ledger.v1\"\xe3\a\n" +
 	"\aCommand\x12:\n" +
 	"\bregister\x18\x01 \x01(\v2\x1c.fairlead.ledger.v1.RegisterH\x00R\bregister\x121\n" +
 	"\x05grant\x18\x02 \x01(\v2\x19.fairlead.ledger.v1.GrantH\x00R\x05grant\x124\n" +
@@ -2926,7 +3431,10 @@ const file_runtime_ledger_ledgerpb_ledger_proto_rawDesc = "" +
 	"\tset_group\x18\f \x01(\v2\x1c.fairlead.ledger.v1.SetGroupH\x00R\bsetGroup\x121\n" +
 	"\x05found\x18\r \x01(\v2\x19.fairlead.ledger.v1.FoundH\x00R\x05found\x127\n" +
 	"\aupgrade\x18\x0e \x01(\v2\x1b.fairlead.ledger.v1.UpgradeH\x00R\aupgrade\x121\n" +
-	"\x05yield\x18\x10 \x01(\v2\x19.fairlead.ledger.v1.YieldH\x00R\x05yield\x12\x13\n" +
+	"\x05yield\x18\x10 \x01(\v2\x19.fairlead.ledger.v1.YieldH\x00R\x05yield\x12A\n" +
+	"\vorder_items\x18\x11 \x01(\v2\x1e.fairlead.ledger.v1.OrderItemsH\x00R\n" +
+	"orderItems\x12D\n" +
+	"\fset_endpoint\x18\x12 \x01(\v2\x1f.fairlead.ledger.v1.SetEndpointH\x00R\vsetEndpoint\x12\x13\n" +
 	"\x05at_ms\x18\x0f \x01(\x03R\x04atMsB\x06\n" +
 	"\x04kind\"U\n" +
 	"\bRegister\x125\n" +
@@ -3010,7 +3518,7 @@ const file_runtime_ledger_ledgerpb_ledger_proto_rawDesc = "" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x128\n" +
-	"\achanges\x18\x04 \x03(\v2\x1e.fairlead.ledger.v1.FateChangeR\achanges\"\xe1\x02\n" +
+	"\achanges\x18\x04 \x03(\v2\x1e.fairlead.ledger.v1.FateChangeR\achanges\"\x9d\x03\n" +
 	"\n" +
 	"FateChange\x12\x1a\n" +
 	"\blocation\x18\x01 \x01(\tR\blocation\x12\x10\n" +
@@ -3019,18 +3527,52 @@ const file_runtime_ledger_ledgerpb_ledger_proto_rawDesc = "" +
 	"\tdelivered\x18\x04 \x01(\v2\x1d.fairlead.ledger.v1.DeliveredH\x00R\tdelivered\x127\n" +
 	"\asuspend\x18\x05 \x01(\v2\x1b.fairlead.ledger.v1.SuspendH\x00R\asuspend\x127\n" +
 	"\asettled\x18\x06 \x01(\v2\x1b.fairlead.ledger.v1.SettledH\x00R\asettled\x124\n" +
-	"\x06forget\x18\a \x01(\v2\x1a.fairlead.ledger.v1.ForgetH\x00R\x06forgetB\b\n" +
-	"\x06change\"=\n" +
+	"\x06forget\x18\a \x01(\v2\x1a.fairlead.ledger.v1.ForgetH\x00R\x06forget\x12:\n" +
+	"\bredirect\x18\b \x01(\v2\x1c.fairlead.ledger.v1.RedirectH\x00R\bredirectB\b\n" +
+	"\x06change\"Z\n" +
 	"\x06Intend\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tR\tmessageId\x12\x14\n" +
-	"\x05ports\x18\x02 \x03(\tR\x05ports\"!\n" +
+	"\x05ports\x18\x02 \x03(\tR\x05ports\x12\x1b\n" +
+	"\torder_key\x18\x03 \x01(\tR\borderKey\".\n" +
+	"\bRedirect\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\"!\n" +
 	"\tDelivered\x12\x14\n" +
-	"\x05ports\x18\x01 \x03(\tR\x05ports\"!\n" +
+	"\x05ports\x18\x01 \x03(\tR\x05ports\"\xee\x01\n" +
 	"\aSuspend\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason\"\t\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12B\n" +
+	"\acontext\x18\x03 \x03(\v2(.fairlead.ledger.v1.Suspend.ContextEntryR\acontext\x127\n" +
+	"\battempts\x18\x04 \x03(\v2\x1b.fairlead.ledger.v1.AttemptR\battempts\x1a:\n" +
+	"\fContextEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"H\n" +
+	"\aAttempt\x12\x13\n" +
+	"\x05at_ms\x18\x01 \x01(\x03R\x04atMs\x12\x12\n" +
+	"\x04port\x18\x02 \x01(\tR\x04port\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\"\t\n" +
 	"\aSettled\"\b\n" +
-	"\x06Forget\"\xfd\b\n" +
+	"\x06Forget\"\xbb\x01\n" +
+	"\n" +
+	"OrderItems\x12:\n" +
+	"\x05order\x18\x01 \x01(\x0e2$.fairlead.ledger.v1.OrderItems.OrderR\x05order\x121\n" +
+	"\x05items\x18\x02 \x03(\v2\x1b.fairlead.ledger.v1.ItemRefR\x05items\x12\x12\n" +
+	"\x04port\x18\x03 \x01(\tR\x04port\"*\n" +
+	"\x05Order\x12\b\n" +
+	"\x04NONE\x10\x00\x12\n" +
+	"\n" +
+	"\x06RESUME\x10\x01\x12\v\n" +
+	"\aDISCARD\x10\x02\"V\n" +
+	"\aItemRef\x12\x1a\n" +
+	"\blocation\x18\x01 \x01(\tR\blocation\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x03 \x01(\tR\tmessageId\"U\n" +
+	"\vSetEndpoint\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\areceive\x18\x02 \x01(\bR\areceive\x12\x18\n" +
+	"\astopped\x18\x03 \x01(\bR\astopped\"\xb3\v\n" +
 	"\x05State\x12C\n" +
 	"\bsessions\x18\x01 \x03(\v2'.fairlead.ledger.v1.State.SessionsEntryR\bsessions\x12=\n" +
 	"\x06groups\x18\x02 \x03(\v2%.fairlead.ledger.v1.State.GroupsEntryR\x06groups\x12F\n" +
@@ -3046,7 +3588,9 @@ const file_runtime_ledger_ledgerpb_ledger_proto_rawDesc = "" +
 	"\n" +
 	"cluster_id\x18\t \x01(\tR\tclusterId\x12\x18\n" +
 	"\aversion\x18\n" +
-	" \x01(\rR\aversion\x1aX\n" +
+	" \x01(\rR\aversion\x12\\\n" +
+	"\x11stopped_locations\x18\r \x03(\v2/.fairlead.ledger.v1.State.StoppedLocationsEntryR\x10stoppedLocations\x12P\n" +
+	"\rstopped_ports\x18\x0e \x03(\v2+.fairlead.ledger.v1.State.StoppedPortsEntryR\fstoppedPorts\x1aX\n" +
 	"\rSessionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x121\n" +
 	"\x05value\x18\x02 \x01(\v2\x1b.fairlead.ledger.v1.SessionR\x05value:\x028\x01\x1aT\n" +
@@ -3066,7 +3610,13 @@ const file_runtime_ledger_ledgerpb_ledger_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x18.fairlead.ledger.v1.HostR\x05value:\x028\x01\x1a:\n" +
 	"\fHoldersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa3\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aC\n" +
+	"\x15StoppedLocationsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a?\n" +
+	"\x11StoppedPortsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xa3\x01\n" +
 	"\x04Node\x127\n" +
 	"\x05order\x18\x01 \x01(\x0e2!.fairlead.ledger.v1.SetNode.OrderR\x05order\x12\x1e\n" +
 	"\vorder_at_ms\x18\x02 \x01(\x03R\torderAtMs\x12\"\n" +
@@ -3157,7 +3707,7 @@ const file_runtime_ledger_ledgerpb_ledger_proto_rawDesc = "" +
 	"\n" +
 	"FatesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12.\n" +
-	"\x05value\x18\x02 \x01(\v2\x18.fairlead.ledger.v1.FateR\x05value:\x028\x01\"\xb6\x02\n" +
+	"\x05value\x18\x02 \x01(\v2\x18.fairlead.ledger.v1.FateR\x05value:\x028\x01\"\xec\x04\n" +
 	"\x04Fate\x124\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x1e.fairlead.ledger.v1.Fate.StateR\x05state\x12\x1d\n" +
 	"\n" +
@@ -3166,13 +3716,24 @@ const file_runtime_ledger_ledgerpb_ledger_proto_rawDesc = "" +
 	"\tdelivered\x18\x04 \x03(\tR\tdelivered\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x14\n" +
 	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\x12$\n" +
-	"\x0eintended_at_ms\x18\a \x01(\x03R\fintendedAtMs\"M\n" +
+	"\x0eintended_at_ms\x18\a \x01(\x03R\fintendedAtMs\x12\x1b\n" +
+	"\torder_key\x18\b \x01(\tR\borderKey\x12\x16\n" +
+	"\x06recall\x18\t \x01(\bR\x06recall\x12&\n" +
+	"\x0fsuspended_at_ms\x18\n" +
+	" \x01(\x03R\rsuspendedAtMs\x12\x12\n" +
+	"\x04name\x18\v \x01(\tR\x04name\x12?\n" +
+	"\acontext\x18\f \x03(\v2%.fairlead.ledger.v1.Fate.ContextEntryR\acontext\x127\n" +
+	"\battempts\x18\r \x03(\v2\x1b.fairlead.ledger.v1.AttemptR\battempts\x1a:\n" +
+	"\fContextEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\\\n" +
 	"\x05State\x12\v\n" +
 	"\aUNKNOWN\x10\x00\x12\f\n" +
 	"\bINTENDED\x10\x01\x12\r\n" +
 	"\tDELIVERED\x10\x02\x12\r\n" +
 	"\tSUSPENDED\x10\x03\x12\v\n" +
-	"\aSETTLED\x10\x04B9Z7github.com/fairlead-io/fairlead/runtime/ledger/ledgerpbb\x06proto3"
+	"\aSETTLED\x10\x04\x12\r\n" +
+	"\tDISCARDED\x10\x05B9Z7github.com/fairlead-io/fairlead/runtime/ledger/ledgerpbb\x06proto3"
 
 var (
 	file_runtime_ledger_ledgerpb_ledger_proto_rawDescOnce sync.Once
@@ -3186,109 +3747,130 @@ func file_runtime_ledger_ledgerpb_ledger_proto_rawDescGZIP() []byte {
 	return file_runtime_ledger_ledgerpb_ledger_proto_rawDescData
 }
 
-var file_runtime_ledger_ledgerpb_ledger_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_runtime_ledger_ledgerpb_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_runtime_ledger_ledgerpb_ledger_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_runtime_ledger_ledgerpb_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_runtime_ledger_ledgerpb_ledger_proto_goTypes = []any{
-	(SetNode_Order)(0),  // 0: fairlead.ledger.v1.SetNode.Order
-	(Fate_State)(0),     // 1: fairlead.ledger.v1.Fate.State
-	(*Command)(nil),     // 2: fairlead.ledger.v1.Command
-	(*Register)(nil),    // 3: fairlead.ledger.v1.Register
-	(*Grant)(nil),       // 4: fairlead.ledger.v1.Grant
-	(*Expire)(nil),      // 5: fairlead.ledger.v1.Expire
-	(*Placement)(nil),   // 6: fairlead.ledger.v1.Placement
-	(*Assign)(nil),      // 7: fairlead.ledger.v1.Assign
-	(*Move)(nil),        // 8: fairlead.ledger.v1.Move
-	(*Release)(nil),     // 9: fairlead.ledger.v1.Release
-	(*SetNode)(nil),     // 10: fairlead.ledger.v1.SetNode
-	(*SetHost)(nil),     // 11: fairlead.ledger.v1.SetHost
-	(*SetGroup)(nil),    // 12: fairlead.ledger.v1.SetGroup
-	(*Found)(nil),       // 13: fairlead.ledger.v1.Found
-	(*Upgrade)(nil),     // 14: fairlead.ledger.v1.Upgrade
-	(*Leave)(nil),       // 15: fairlead.ledger.v1.Leave
-	(*Deploy)(nil),      // 16: fairlead.ledger.v1.Deploy
-	(*Yield)(nil),       // 17: fairlead.ledger.v1.Yield
-	(*FateBatch)(nil),   // 18: fairlead.ledger.v1.FateBatch
-	(*FateChange)(nil),  // 19: fairlead.ledger.v1.FateChange
-	(*Intend)(nil),      // 20: fairlead.ledger.v1.Intend
-	(*Delivered)(nil),   // 21: fairlead.ledger.v1.Delivered
-	(*Suspend)(nil),     // 22: fairlead.ledger.v1.Suspend
-	(*Settled)(nil),     // 23: fairlead.ledger.v1.Settled
-	(*Forget)(nil),      // 24: fairlead.ledger.v1.Forget
-	(*State)(nil),       // 25: fairlead.ledger.v1.State
-	(*Node)(nil),        // 26: fairlead.ledger.v1.Node
-	(*Host)(nil),        // 27: fairlead.ledger.v1.Host
-	(*Event)(nil),       // 28: fairlead.ledger.v1.Event
-	(*Session)(nil),     // 29: fairlead.ledger.v1.Session
-	(*AdapterInfo)(nil), // 30: fairlead.ledger.v1.AdapterInfo
-	(*Group)(nil),       // 31: fairlead.ledger.v1.Group
-	(*Failure)(nil),     // 32: fairlead.ledger.v1.Failure
-	(*Deployment)(nil),  // 33: fairlead.ledger.v1.Deployment
-	(*Location)(nil),    // 34: fairlead.ledger.v1.Location
-	(*Fate)(nil),        // 35: fairlead.ledger.v1.Fate
-	nil,                 // 36: fairlead.ledger.v1.Deploy.LocationsEntry
-	nil,                 // 37: fairlead.ledger.v1.State.SessionsEntry
-	nil,                 // 38: fairlead.ledger.v1.State.GroupsEntry
-	nil,                 // 39: fairlead.ledger.v1.State.LocationsEntry
-	nil,                 // 40: fairlead.ledger.v1.State.NodesEntry
-	nil,                 // 41: fairlead.ledger.v1.State.HostsEntry
-	nil,                 // 42: fairlead.ledger.v1.State.HoldersEntry
-	nil,                 // 43: fairlead.ledger.v1.Deployment.LocationsEntry
-	nil,                 // 44: fairlead.ledger.v1.Location.FatesEntry
+	(SetNode_Order)(0),    // 0: fairlead.ledger.v1.SetNode.Order
+	(OrderItems_Order)(0), // 1: fairlead.ledger.v1.OrderItems.Order
+	(Fate_State)(0),       // 2: fairlead.ledger.v1.Fate.State
+	(*Command)(nil),       // 3: fairlead.ledger.v1.Command
+	(*Register)(nil),      // 4: fairlead.ledger.v1.Register
+	(*Grant)(nil),         // 5: fairlead.ledger.v1.Grant
+	(*Expire)(nil),        // 6: fairlead.ledger.v1.Expire
+	(*Placement)(nil),     // 7: fairlead.ledger.v1.Placement
+	(*Assign)(nil),        // 8: fairlead.ledger.v1.Assign
+	(*Move)(nil),          // 9: fairlead.ledger.v1.Move
+	(*Release)(nil),       // 10: fairlead.ledger.v1.Release
+	(*SetNode)(nil),       // 11: fairlead.ledger.v1.SetNode
+	(*SetHost)(nil),       // 12: fairlead.ledger.v1.SetHost
+	(*SetGroup)(nil),      // 13: fairlead.ledger.v1.SetGroup
+	(*Found)(nil),         // 14: fairlead.ledger.v1.Found
+	(*Upgrade)(nil),       // 15: fairlead.ledger.v1.Upgrade
+	(*Leave)(nil),         // 16: fairlead.ledger.v1.Leave
+	(*Deploy)(nil),        // 17: fairlead.ledger.v1.Deploy
+	(*Yield)(nil),         // 18: fairlead.ledger.v1.Yield
+	(*FateBatch)(nil),     // 19: fairlead.ledger.v1.FateBatch
+	(*FateChange)(nil),    // 20: fairlead.ledger.v1.FateChange
+	(*Intend)(nil),        // 21: fairlead.ledger.v1.Intend
+	(*Redirect)(nil),      // 22: fairlead.ledger.v1.Redirect
+	(*Delivered)(nil),     // 23: fairlead.ledger.v1.Delivered
+	(*Suspend)(nil),       // 24: fairlead.ledger.v1.Suspend
+	(*Attempt)(nil),       // 25: fairlead.ledger.v1.Attempt
+	(*Settled)(nil),       // 26: fairlead.ledger.v1.Settled
+	(*Forget)(nil),        // 27: fairlead.ledger.v1.Forget
+	(*OrderItems)(nil),    // 28: fairlead.ledger.v1.OrderItems
+	(*ItemRef)(nil),       // 29: fairlead.ledger.v1.ItemRef
+	(*SetEndpoint)(nil),   // 30: fairlead.ledger.v1.SetEndpoint
+	(*State)(nil),         // 31: fairlead.ledger.v1.State
+	(*Node)(nil),          // 32: fairlead.ledger.v1.Node
+	(*Host)(nil),          // 33: fairlead.ledger.v1.Host
+	(*Event)(nil),         // 34: fairlead.ledger.v1.Event
+	(*Session)(nil),       // 35: fairlead.ledger.v1.Session
+	(*AdapterInfo)(nil),   // 36: fairlead.ledger.v1.AdapterInfo
+	(*Group)(nil),         // 37: fairlead.ledger.v1.Group
+	(*Failure)(nil),       // 38: fairlead.ledger.v1.Failure
+	(*Deployment)(nil),    // 39: fairlead.ledger.v1.Deployment
+	(*Location)(nil),      // 40: fairlead.ledger.v1.Location
+	(*Fate)(nil),          // 41: fairlead.ledger.v1.Fate
+	nil,                   // 42: fairlead.ledger.v1.Deploy.LocationsEntry
+	nil,                   // 43: fairlead.ledger.v1.Suspend.ContextEntry
+	nil,                   // 44: fairlead.ledger.v1.State.SessionsEntry
+	nil,                   // 45: fairlead.ledger.v1.State.GroupsEntry
+	nil,                   // 46: fairlead.ledger.v1.State.LocationsEntry
+	nil,                   // 47: fairlead.ledger.v1.State.NodesEntry
+	nil,                   // 48: fairlead.ledger.v1.State.HostsEntry
+	nil,                   // 49: fairlead.ledger.v1.State.HoldersEntry
+	nil,                   // 50: fairlead.ledger.v1.State.StoppedLocationsEntry
+	nil,                   // 51: fairlead.ledger.v1.State.StoppedPortsEntry
+	nil,                   // 52: fairlead.ledger.v1.Deployment.LocationsEntry
+	nil,                   // 53: fairlead.ledger.v1.Location.FatesEntry
+	nil,                   // 54: fairlead.ledger.v1.Fate.ContextEntry
 }
 var file_runtime_ledger_ledgerpb_ledger_proto_depIdxs = []int32{
-	3,  // 0: fairlead.ledger.v1.Command.register:type_name -> fairlead.ledger.v1.Register
-	4,  // 1: fairlead.ledger.v1.Command.grant:type_name -> fairlead.ledger.v1.Grant
-	5,  // 2: fairlead.ledger.v1.Command.expire:type_name -> fairlead.ledger.v1.Expire
-	7,  // 3: fairlead.ledger.v1.Command.assign:type_name -> fairlead.ledger.v1.Assign
-	8,  // 4: fairlead.ledger.v1.Command.move:type_name -> fairlead.ledger.v1.Move
-	9,  // 5: fairlead.ledger.v1.Command.release:type_name -> fairlead.ledger.v1.Release
-	16, // 6: fairlead.ledger.v1.Command.deploy:type_name -> fairlead.ledger.v1.Deploy
-	18, // 7: fairlead.ledger.v1.Command.fates:type_name -> fairlead.ledger.v1.FateBatch
-	15, // 8: fairlead.ledger.v1.Command.leave:type_name -> fairlead.ledger.v1.Leave
-	10, // 9: fairlead.ledger.v1.Command.set_node:type_name -> fairlead.ledger.v1.SetNode
-	11, // 10: fairlead.ledger.v1.Command.set_host:type_name -> fairlead.ledger.v1.SetHost
-	12, // 11: fairlead.ledger.v1.Command.set_group:type_name -> fairlead.ledger.v1.SetGroup
-	13, // 12: fairlead.ledger.v1.Command.found:type_name -> fairlead.ledger.v1.Found
-	14, // 13: fairlead.ledger.v1.Command.upgrade:type_name -> fairlead.ledger.v1.Upgrade
-	17, // 14: fairlead.ledger.v1.Command.yield:type_name -> fairlead.ledger.v1.Yield
-	29, // 15: fairlead.ledger.v1.Register.session:type_name -> fairlead.ledger.v1.Session
-	6,  // 16: fairlead.ledger.v1.Expire.placements:type_name -> fairlead.ledger.v1.Placement
-	6,  // 17: fairlead.ledger.v1.Assign.placements:type_name -> fairlead.ledger.v1.Placement
-	6,  // 18: fairlead.ledger.v1.Release.next:type_name -> fairlead.ledger.v1.Placement
-	0,  // 19: fairlead.ledger.v1.SetNode.order:type_name -> fairlead.ledger.v1.SetNode.Order
-	36, // 20: fairlead.ledger.v1.Deploy.locations:type_name -> fairlead.ledger.v1.Deploy.LocationsEntry
-	19, // 21: fairlead.ledger.v1.FateBatch.changes:type_name -> fairlead.ledger.v1.FateChange
-	20, // 22: fairlead.ledger.v1.FateChange.intend:type_name -> fairlead.ledger.v1.Intend
-	21, // 23: fairlead.ledger.v1.FateChange.delivered:type_name -> fairlead.ledger.v1.Delivered
-	22, // 24: fairlead.ledger.v1.FateChange.suspend:type_name -> fairlead.ledger.v1.Suspend
-	23, // 25: fairlead.ledger.v1.FateChange.settled:type_name -> fairlead.ledger.v1.Settled
-	24, // 26: fairlead.ledger.v1.FateChange.forget:type_name -> fairlead.ledger.v1.Forget
-	37, // 27: fairlead.ledger.v1.State.sessions:type_name -> fairlead.ledger.v1.State.SessionsEntry
-	38, // 28: fairlead.ledger.v1.State.groups:type_name -> fairlead.ledger.v1.State.GroupsEntry
-	39, // 29: fairlead.ledger.v1.State.locations:type_name -> fairlead.ledger.v1.State.LocationsEntry
-	33, // 30: fairlead.ledger.v1.State.deployments:type_name -> fairlead.ledger.v1.Deployment
-	40, // 31: fairlead.ledger.v1.State.nodes:type_name -> fairlead.ledger.v1.State.NodesEntry
-	41, // 32: fairlead.ledger.v1.State.hosts:type_name -> fairlead.ledger.v1.State.HostsEntry
-	28, // 33: fairlead.ledger.v1.State.events:type_name -> fairlead.ledger.v1.Event
-	28, // 34: fairlead.ledger.v1.State.item_events:type_name -> fairlead.ledger.v1.Event
-	42, // 35: fairlead.ledger.v1.State.holders:type_name -> fairlead.ledger.v1.State.HoldersEntry
-	0,  // 36: fairlead.ledger.v1.Node.order:type_name -> fairlead.ledger.v1.SetNode.Order
-	30, // 37: fairlead.ledger.v1.Session.adapters:type_name -> fairlead.ledger.v1.AdapterInfo
-	32, // 38: fairlead.ledger.v1.Group.failures:type_name -> fairlead.ledger.v1.Failure
-	43, // 39: fairlead.ledger.v1.Deployment.locations:type_name -> fairlead.ledger.v1.Deployment.LocationsEntry
-	44, // 40: fairlead.ledger.v1.Location.fates:type_name -> fairlead.ledger.v1.Location.FatesEntry
-	1,  // 41: fairlead.ledger.v1.Fate.state:type_name -> fairlead.ledger.v1.Fate.State
-	29, // 42: fairlead.ledger.v1.State.SessionsEntry.value:type_name -> fairlead.ledger.v1.Session
-	31, // 43: fairlead.ledger.v1.State.GroupsEntry.value:type_name -> fairlead.ledger.v1.Group
-	34, // 44: fairlead.ledger.v1.State.LocationsEntry.value:type_name -> fairlead.ledger.v1.Location
-	26, // 45: fairlead.ledger.v1.State.NodesEntry.value:type_name -> fairlead.ledger.v1.Node
-	27, // 46: fairlead.ledger.v1.State.HostsEntry.value:type_name -> fairlead.ledger.v1.Host
-	35, // 47: fairlead.ledger.v1.Location.FatesEntry.value:type_name -> fairlead.ledger.v1.Fate
-	48, // [48:48] is the sub-list for method output_type
-	48, // [48:48] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	4,  // 0: fairlead.ledger.v1.Command.register:type_name -> fairlead.ledger.v1.Register
+	5,  // 1: fairlead.ledger.v1.Command.grant:type_name -> fairlead.ledger.v1.Grant
+	6,  // 2: fairlead.ledger.v1.Command.expire:type_name -> fairlead.ledger.v1.Expire
+	8,  // 3: fairlead.ledger.v1.Command.assign:type_name -> fairlead.ledger.v1.Assign
+	9,  // 4: fairlead.ledger.v1.Command.move:type_name -> fairlead.ledger.v1.Move
+	10, // 5: fairlead.ledger.v1.Command.release:type_name -> fairlead.ledger.v1.Release
+	17, // 6: fairlead.ledger.v1.Command.deploy:type_name -> fairlead.ledger.v1.Deploy
+	19, // 7: fairlead.ledger.v1.Command.fates:type_name -> fairlead.ledger.v1.FateBatch
+	16, // 8: fairlead.ledger.v1.Command.leave:type_name -> fairlead.ledger.v1.Leave
+	11, // 9: fairlead.ledger.v1.Command.set_node:type_name -> fairlead.ledger.v1.SetNode
+	12, // 10: fairlead.ledger.v1.Command.set_host:type_name -> fairlead.ledger.v1.SetHost
+	13, // 11: fairlead.ledger.v1.Command.set_group:type_name -> fairlead.ledger.v1.SetGroup
+	14, // 12: fairlead.ledger.v1.Command.found:type_name -> fairlead.ledger.v1.Found
+	15, // 13: fairlead.ledger.v1.Command.upgrade:type_name -> fairlead.ledger.v1.Upgrade
+	18, // 14: fairlead.ledger.v1.Command.yield:type_name -> fairlead.ledger.v1.Yield
+	28, // 15: fairlead.ledger.v1.Command.order_items:type_name -> fairlead.ledger.v1.OrderItems
+	30, // 16: fairlead.ledger.v1.Command.set_endpoint:type_name -> fairlead.ledger.v1.SetEndpoint
+	35, // 17: fairlead.ledger.v1.Register.session:type_name -> fairlead.ledger.v1.Session
+	7,  // 18: fairlead.ledger.v1.Expire.placements:type_name -> fairlead.ledger.v1.Placement
+	7,  // 19: fairlead.ledger.v1.Assign.placements:type_name -> fairlead.ledger.v1.Placement
+	7,  // 20: fairlead.ledger.v1.Release.next:type_name -> fairlead.ledger.v1.Placement
+	0,  // 21: fairlead.ledger.v1.SetNode.order:type_name -> fairlead.ledger.v1.SetNode.Order
+	42, // 22: fairlead.ledger.v1.Deploy.locations:type_name -> fairlead.ledger.v1.Deploy.LocationsEntry
+	20, // 23: fairlead.ledger.v1.FateBatch.changes:type_name -> fairlead.ledger.v1.FateChange
+	21, // 24: fairlead.ledger.v1.FateChange.intend:type_name -> fairlead.ledger.v1.Intend
+	23, // 25: fairlead.ledger.v1.FateChange.delivered:type_name -> fairlead.ledger.v1.Delivered
+	24, // 26: fairlead.ledger.v1.FateChange.suspend:type_name -> fairlead.ledger.v1.Suspend
+	26, // 27: fairlead.ledger.v1.FateChange.settled:type_name -> fairlead.ledger.v1.Settled
+	27, // 28: fairlead.ledger.v1.FateChange.forget:type_name -> fairlead.ledger.v1.Forget
+	22, // 29: fairlead.ledger.v1.FateChange.redirect:type_name -> fairlead.ledger.v1.Redirect
+	43, // 30: fairlead.ledger.v1.Suspend.context:type_name -> fairlead.ledger.v1.Suspend.ContextEntry
+	25, // 31: fairlead.ledger.v1.Suspend.attempts:type_name -> fairlead.ledger.v1.Attempt
+	1,  // 32: fairlead.ledger.v1.OrderItems.order:type_name -> fairlead.ledger.v1.OrderItems.Order
+	29, // 33: fairlead.ledger.v1.OrderItems.items:type_name -> fairlead.ledger.v1.ItemRef
+	44, // 34: fairlead.ledger.v1.State.sessions:type_name -> fairlead.ledger.v1.State.SessionsEntry
+	45, // 35: fairlead.ledger.v1.State.groups:type_name -> fairlead.ledger.v1.State.GroupsEntry
+	46, // 36: fairlead.ledger.v1.State.locations:type_name -> fairlead.ledger.v1.State.LocationsEntry
+	39, // 37: fairlead.ledger.v1.State.deployments:type_name -> fairlead.ledger.v1.Deployment
+	47, // 38: fairlead.ledger.v1.State.nodes:type_name -> fairlead.ledger.v1.State.NodesEntry
+	48, // 39: fairlead.ledger.v1.State.hosts:type_name -> fairlead.ledger.v1.State.HostsEntry
+	34, // 40: fairlead.ledger.v1.State.events:type_name -> fairlead.ledger.v1.Event
+	34, // 41: fairlead.ledger.v1.State.item_events:type_name -> fairlead.ledger.v1.Event
+	49, // 42: fairlead.ledger.v1.State.holders:type_name -> fairlead.ledger.v1.State.HoldersEntry
+	50, // 43: fairlead.ledger.v1.State.stopped_locations:type_name -> fairlead.ledger.v1.State.StoppedLocationsEntry
+	51, // 44: fairlead.ledger.v1.State.stopped_ports:type_name -> fairlead.ledger.v1.State.StoppedPortsEntry
+	0,  // 45: fairlead.ledger.v1.Node.order:type_name -> fairlead.ledger.v1.SetNode.Order
+	36, // 46: fairlead.ledger.v1.Session.adapters:type_name -> fairlead.ledger.v1.AdapterInfo
+	38, // 47: fairlead.ledger.v1.Group.failures:type_name -> fairlead.ledger.v1.Failure
+	52, // 48: fairlead.ledger.v1.Deployment.locations:type_name -> fairlead.ledger.v1.Deployment.LocationsEntry
+	53, // 49: fairlead.ledger.v1.Location.fates:type_name -> fairlead.ledger.v1.Location.FatesEntry
+	2,  // 50: fairlead.ledger.v1.Fate.state:type_name -> fairlead.ledger.v1.Fate.State
+	54, // 51: fairlead.ledger.v1.Fate.context:type_name -> fairlead.ledger.v1.Fate.ContextEntry
+	25, // 52: fairlead.ledger.v1.Fate.attempts:type_name -> fairlead.ledger.v1.Attempt
+	35, // 53: fairlead.ledger.v1.State.SessionsEntry.value:type_name -> fairlead.ledger.v1.Session
+	37, // 54: fairlead.ledger.v1.State.GroupsEntry.value:type_name -> fairlead.ledger.v1.Group
+	40, // 55: fairlead.ledger.v1.State.LocationsEntry.value:type_name -> fairlead.ledger.v1.Location
+	32, // 56: fairlead.ledger.v1.State.NodesEntry.value:type_name -> fairlead.ledger.v1.Node
+	33, // 57: fairlead.ledger.v1.State.HostsEntry.value:type_name -> fairlead.ledger.v1.Host
+	41, // 58: fairlead.ledger.v1.Location.FatesEntry.value:type_name -> fairlead.ledger.v1.Fate
+	59, // [59:59] is the sub-list for method output_type
+	59, // [59:59] is the sub-list for method input_type
+	59, // [59:59] is the sub-list for extension type_name
+	59, // [59:59] is the sub-list for extension extendee
+	0,  // [0:59] is the sub-list for field type_name
 }
 
 func init() { file_runtime_ledger_ledgerpb_ledger_proto_init() }
@@ -3312,6 +3894,8 @@ func file_runtime_ledger_ledgerpb_ledger_proto_init() {
 		(*Command_Found)(nil),
 		(*Command_Upgrade)(nil),
 		(*Command_Yield)(nil),
+		(*Command_OrderItems)(nil),
+		(*Command_SetEndpoint)(nil),
 	}
 	file_runtime_ledger_ledgerpb_ledger_proto_msgTypes[17].OneofWrappers = []any{
 		(*FateChange_Intend)(nil),
@@ -3319,14 +3903,15 @@ func file_runtime_ledger_ledgerpb_ledger_proto_init() {
 		(*FateChange_Suspend)(nil),
 		(*FateChange_Settled)(nil),
 		(*FateChange_Forget)(nil),
+		(*FateChange_Redirect)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_runtime_ledger_ledgerpb_ledger_proto_rawDesc), len(file_runtime_ledger_ledgerpb_ledger_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   43,
+			NumEnums:      3,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
