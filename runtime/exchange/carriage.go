@@ -8,234 +8,219 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/fairlead-io/fairlead/runtime/ledger"
 	pb "github.com/fairlead-io/fairlead/runtime/ledger/ledgerpb"
 	adapterpb "github.com/fairlead-io/fairlead/sdk/proto"
 )
 
-const (
-	// inlineMax is the size up to which content stays in memory.
-	inlineMax = 256 << 10
-	// unknownSize is the room reserved for an item whose size is not known.
-	unknownSize = 64 << 20
-	// answerLimit bounds the wait for an adapter's answer. The SDK ends every call
-	// of an adapter within the hour, so nothing is to come after it.
-	answerLimit = 70 * time.Minute
-)
+// answerLimit bounds the wait for an adapter's answer. The SDK ends every call of an
+// adapter within the hour, so nothing is to come after it.
+const answerLimit = 70 * time.Minute
 
 var (
 	errDraining = errors.New("the host is draining")
 	errGone     = errors.New("the item is not at the source any more")
-	// errEnded: the item has come to the end of its way without being read.
+	// errEnded: the item has come to the end of its way without being settled.
 	errEnded = errors.New("ended")
 )
 
-// carriage is one item on its way. Its steps are in run's order; each is committed
-// before the next begins, so that whoever comes after a crash finds the item at
-// the step it had reached.
+// carriage is one item on its way. Its steps are in the order of carry; each is
+// committed before the next begins, so that whoever comes after a crash finds the
+// item at the step it had reached.
 type carriage struct {
-	r      *receiver
-	link   Link
-	item   *adapterpb.Item
-	pushed bool
-	fate   *pb.Fate // committed so far; nil: none
+	candidate
+	r    *receiver
+	link Link
+	id   string   // the message's, the same at every attempt
+	fate *pb.Fate // committed so far; nil: none
 	// doubt: an attempt from before this carriage may have arrived.
 	doubt   bool
 	replies chan *adapterpb.FromAdapter
+	// recorded: the ledger knows it although its location delivers at least once.
+	recorded bool
+	// m is the message once it was read, in room.
+	m        *Message
+	room     *slot
+	attempts []*pb.Attempt // that failed, the newest last, bounded; guarded by mu
+	mu       sync.Mutex
 	// again is a later offer of the same item, to be answered afterwards; guarded
 	// by the receiver's lock.
 	again *candidate
 }
 
-// run does what the item needs. Errors end the carriage where it stands; the next
-// listing, offer or owner takes it up again.
-func (c *carriage) run(ctx context.Context, e errand) {
-	var err error
-	switch e {
-	case carryNew:
-		if err = c.intend(ctx); err == nil {
-			err = c.carry(ctx)
-		}
-	case carryOn:
-		err = c.carry(ctx)
-	case settleIt:
-		err = c.settle(ctx)
-	case refuseIt:
-		err = c.tell(ctx, adapterpb.Verdict_VERDICT_SUSPENDED)
-	case confirmIt:
-		err = c.tell(ctx, adapterpb.Verdict_VERDICT_DELIVERED)
-	}
-	if err == nil || ctx.Err() != nil || errors.Is(err, errDraining) || errors.Is(err, errEnded) {
-		return
-	}
-	c.r.note(c.name(), err)
-	c.log().Warn("item not carried through", "error", err)
-	if c.pushed {
-		// The broker would otherwise wait for an answer that does not come.
-		_ = c.tell(ctx, adapterpb.Verdict_VERDICT_RETRY)
+func newCarriage(r *receiver, next candidate, fate *pb.Fate, doubt bool) *carriage {
+	return &carriage{
+		candidate: next, r: r, link: r.link, id: fate.GetMessageId(), fate: fate, doubt: doubt,
+		recorded: fate != nil, replies: make(chan *adapterpb.FromAdapter, 4),
 	}
 }
 
-// carry reads the item, delivers it to every port that lacks it, and settles it.
-func (c *carriage) carry(ctx context.Context) error {
-	m, room, err := c.read(ctx)
-	if err != nil {
-		return err
+// run does what the item needs. Errors end the carriage where it stands; the next
+// listing, offer or owner takes it up again. Only in an ordered lane it tries by
+// itself: nothing may overtake it.
+func (c *carriage) run(ctx context.Context, e errand) {
+	defer func() { c.room.free() }()
+	for tries := 0; ; tries++ {
+		err := c.do(ctx, e)
+		if err == nil || ctx.Err() != nil || errors.Is(err, errDraining) || errors.Is(err, errEnded) {
+			return
+		}
+		c.r.note(c.name(), err)
+		c.log().Warn("item not carried through", "error", err)
+		if !c.staysInLine(err) {
+			break
+		}
+		if !c.r.e.sleep(ctx, outage(tries)) {
+			return
+		}
+		if e = errandOf(c.fate, c.item.GetKept(), c.pushed); e == nothing {
+			return
+		}
 	}
-	defer room.free()
-	if reason := c.deliver(ctx, m); reason != nil {
+	if c.pushed {
+		// The broker would otherwise wait for an answer that does not come.
+		_ = c.verdict(ctx, adapterpb.Verdict_VERDICT_RETRY)
+	}
+}
+
+// staysInLine reports whether the item has to be tried again before the next of its
+// lane: until it is delivered, for as long as its handler can give it.
+func (c *carriage) staysInLine(err error) bool {
+	return c.r.loc.Ordered && c.fate.GetState() != pb.Fate_DELIVERED && c.fate.GetState() != pb.Fate_DISCARDED &&
+		!errors.Is(err, errGone) && !errors.Is(err, ErrInterrupted)
+}
+
+func (c *carriage) do(ctx context.Context, e errand) error {
+	switch e {
+	case carryNew, carryOn:
+		return c.carry(ctx)
+	case settleIt:
+		return c.settle(ctx)
+	case refuseIt:
+		return c.verdict(ctx, adapterpb.Verdict_VERDICT_SUSPENDED)
+	case confirmIt:
+		return c.verdict(ctx, adapterpb.Verdict_VERDICT_DELIVERED)
+	}
+	return nil
+}
+
+// carry reads the item, commits what it is and where it goes, delivers it to every
+// port that lacks it, and settles it.
+func (c *carriage) carry(ctx context.Context) error {
+	c.at(StepOffered)
+	if c.m == nil {
+		if err := c.read(ctx); err != nil {
+			return err
+		}
+		c.at(StepTaken)
+	}
+	if len(c.fate.GetPending()) == 0 {
+		if err := c.route(ctx); err != nil {
+			return err
+		}
+	}
+	c.at(StepIntended)
+	if reason := c.deliver(ctx, c.m); reason != nil {
 		if s := (*suspension)(nil); errors.As(reason, &s) {
 			return c.suspend(ctx, s.reason)
 		}
 		return reason
 	}
+	c.at(StepDelivered)
 	return c.settle(ctx)
 }
 
-// intend fixes the message ID before anything is sent.
-func (c *carriage) intend(ctx context.Context) error {
-	fate := &pb.Fate{State: pb.Fate_INTENDED, MessageId: c.r.e.cfg.NewID(), Pending: slices.Clone(c.r.loc.Ports)}
-	err := c.commit(ctx, &pb.FateChange{Change: &pb.FateChange_Intend{
-		Intend: &pb.Intend{MessageId: fate.MessageId, Ports: fate.Pending},
-	}})
-	if errors.Is(err, ledger.ErrIllegal) {
-		// An intent of the same tenure, whose answer was lost, came first: go on
-		// from what the ledger has.
-		if was := c.r.e.cfg.Fate(c.r.loc.Name, c.item.GetKey()); was != nil {
-			c.doubt = true
-			c.set(was)
-		}
+// route finds out where the message goes and commits that with its ID, before
+// anything is sent.
+func (c *carriage) route(ctx context.Context) error {
+	ports, err := c.r.loc.Ports, error(nil)
+	if c.r.loc.Route != nil {
+		ports, err = c.r.loc.Route(c.m.GetContext())
 	}
-	if err != nil {
-		return fmt.Errorf("intend: %w", err)
+	c.at(StepRouted)
+	switch {
+	case err != nil:
+		return c.refuse(ctx, "it cannot be routed: "+err.Error())
+	case len(ports) == 0:
+		return c.refuse(ctx, "no route matches it")
 	}
-	c.set(fate)
+	c.tell(Happening{Kind: "routed", Text: strings.Join(ports, ", ")})
+	return c.intend(ctx, ports)
+}
+
+// intend fixes message ID and ports.
+func (c *carriage) intend(ctx context.Context, ports []string) error {
+	next := &pb.Fate{
+		State: pb.Fate_INTENDED, MessageId: c.id, Pending: slices.Clone(ports), OrderKey: c.lane, Recall: c.fate.GetRecall(),
+	}
+	if err := c.commit(ctx, c.intent(ports)); err != nil {
+		return c.notIntended(err)
+	}
+	c.set(next)
 	return nil
 }
 
-// read takes the item's content into memory or the spool.
-func (c *carriage) read(ctx context.Context) (*Message, *slot, error) {
-	size := c.item.GetSize()
-	if size < 0 {
-		size = unknownSize
-	}
-	var room int64
-	if size > inlineMax {
-		room = size
-	}
-	waited := false
-	slot, err := c.r.e.cfg.Spool.reserve(ctx, room, func() { waited = true; c.r.waitingForSpool(1) })
-	if waited {
-		c.r.waitingForSpool(-1)
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	m, err := c.take(ctx, slot, 2*size+1<<20)
-	if err != nil {
-		slot.free()
-		return nil, nil, c.notRead(ctx, err)
-	}
-	c.r.note(c.name(), nil)
-	return m, slot, nil
+func (c *carriage) intent(ports []string) *pb.FateChange {
+	return &pb.FateChange{Change: &pb.FateChange_Intend{Intend: &pb.Intend{MessageId: c.id, Ports: ports, OrderKey: c.lane}}}
 }
 
-func (c *carriage) take(ctx context.Context, slot *slot, limit int64) (*Message, error) {
-	dir, err := slot.path()
-	if err != nil {
-		return nil, err
-	}
-	reply, err := c.ask(ctx, &adapterpb.ToAdapter{Kind: &adapterpb.ToAdapter_Take{Take: &adapterpb.Take{
-		Location: c.r.loc.Name, Key: c.item.GetKey(), SpoolDir: dir, InlineMax: inlineMax, MaxBytes: limit,
-	}}})
-	if err != nil {
-		return nil, err
-	}
-	if failed := reply.GetReadFailed(); failed != nil {
-		return nil, fromWire(failed.GetError())
-	}
-	content := reply.GetContent()
-	if len(content.GetParts()) == 0 {
-		return nil, errors.New("the adapter answered without content")
-	}
-	return c.message(content), nil
-}
-
-// message puts together what travels. All of it is the same at every attempt.
-func (c *carriage) message(content *adapterpb.Content) *Message {
-	properties := map[string]string{}
-	maps.Copy(properties, c.item.GetContext())
-	maps.Copy(properties, content.GetContext())
-	properties["fairlead.id"] = c.fate.GetMessageId()
-	properties["fairlead.location"] = c.r.loc.Name
-	if id, err := uuid.Parse(c.fate.GetMessageId()); err == nil {
-		sec, nsec := id.Time().UnixTime()
-		properties["fairlead.received_at"] = time.Unix(sec, nsec).UTC().Truncate(time.Millisecond).Format(time.RFC3339Nano)
-	}
-	return &Message{Id: c.fate.GetMessageId(), Context: properties, Parts: content.GetParts()}
-}
-
-// notRead decides what a failed read means for the item; never nil.
-func (c *carriage) notRead(ctx context.Context, err error) error {
-	var a *AdapterError
-	if !errors.As(err, &a) {
-		return err
-	}
-	switch a.Kind {
-	case adapterpb.Error_GONE:
-		if c.doubt {
-			return fmt.Errorf("%w; it was in doubt", errGone)
-		}
-		// Nothing of it was ever sent, so nothing is owed.
-		c.log().Warn("item vanished before it was read", "error", err)
-		if err := c.commit(ctx, &pb.FateChange{Change: &pb.FateChange_Forget{Forget: &pb.Forget{}}}); err != nil {
-			return err
-		}
-		c.set(nil)
-		return errEnded
-	case adapterpb.Error_PERMANENT:
-		return cmp.Or(c.suspend(ctx, "it cannot be read: "+a.Text), errEnded)
-	case adapterpb.Error_RETRYABLE:
-		if c.r.readFailed(c.item.GetKey()) {
-			reason := fmt.Sprintf("it could not be read %d times: %s", maxReadFailures, a.Text)
-			return cmp.Or(c.suspend(ctx, reason), errEnded)
+// notIntended looks why an intent was refused; never nil.
+func (c *carriage) notIntended(err error) error {
+	if errors.Is(err, ledger.ErrIllegal) {
+		// An intent of the same tenure, whose answer was lost, came first: go on from
+		// what the ledger has.
+		if was := c.r.e.cfg.Fate(c.r.loc.Name, c.item.GetKey()); was != nil {
+			c.doubt = true
+			c.set(was)
+			c.id, c.m = was.GetMessageId(), nil // it is read again, under that ID
 		}
 	}
-	return fmt.Errorf("read: %w", err)
+	return fmt.Errorf("intend: %w", err)
 }
 
-// suspension is the outcome of a port that gave up.
-type suspension struct{ port, reason string }
+// suspension is the outcome of a port that gave up. final: no other port is to get
+// the message instead.
+type suspension struct {
+	port, reason string
+	final        bool
+}
 
 func (s *suspension) Error() string { return s.reason }
+
+// outcome is where a message has gone in the end, and whether it got there.
+type outcome struct {
+	port string
+	err  error
+}
 
 // deliver sends the message to every port that lacks it, at the same time. It
 // returns nil when all have it, a suspension when all have ended and one gave up.
 func (c *carriage) deliver(ctx context.Context, m *Message) error {
-	var wg sync.WaitGroup
 	ports := slices.Clone(c.fate.GetPending())
-	outcomes := make([]error, len(ports))
-	for i, port := range ports {
-		wg.Go(func() { outcomes[i] = c.sendTo(ctx, port, m) })
-	}
-	wg.Wait()
-	var gaveUp error
-	next := &pb.Fate{State: pb.Fate_INTENDED, MessageId: m.GetId(), Delivered: slices.Clone(c.fate.GetDelivered())}
-	for i, err := range outcomes {
-		var s *suspension
-		switch {
-		case err == nil:
-			next.Delivered = append(next.Delivered, ports[i])
-			continue
-		case errors.As(err, &s):
-			gaveUp = errors.Join(gaveUp, err)
+	outcomes := make([]outcome, len(ports))
+	if len(ports) == 1 {
+		outcomes[0] = c.sendTo(ctx, ports[0], m)
+	} else {
+		var wg sync.WaitGroup
+		for i, port := range ports {
+			wg.Go(func() { outcomes[i] = c.sendTo(ctx, port, m) })
 		}
-		next.Pending = append(next.Pending, ports[i])
+		wg.Wait()
+	}
+	next := &pb.Fate{
+		State: pb.Fate_INTENDED, MessageId: c.id, OrderKey: c.fate.GetOrderKey(), Recall: c.fate.GetRecall(),
+		Delivered: slices.Clone(c.fate.GetDelivered()),
+	}
+	for _, o := range outcomes {
+		if o.err == nil {
+			next.Delivered = append(next.Delivered, o.port)
+		} else {
+			next.Pending = append(next.Pending, o.port)
+		}
 	}
 	if len(next.Pending) == 0 {
 		next.State = pb.Fate_DELIVERED
@@ -243,32 +228,44 @@ func (c *carriage) deliver(ctx context.Context, m *Message) error {
 		c.doubt = true
 	}
 	c.set(next)
-	for _, err := range outcomes {
-		var s *suspension
-		if err != nil && !errors.As(err, &s) {
-			return err
+	return gaveUp(outcomes)
+}
+
+// gaveUp is the error of those that did not give up, or else of those that did.
+func gaveUp(outcomes []outcome) error {
+	var all error
+	for _, o := range outcomes {
+		if s := (*suspension)(nil); o.err != nil && !errors.As(o.err, &s) {
+			return o.err
 		}
+		all = errors.Join(all, o.err)
 	}
-	return gaveUp
+	return all
 }
 
 // settle has the source remove the item, and notes that it did.
 func (c *carriage) settle(ctx context.Context) error {
-	if c.fate.GetState() != pb.Fate_DELIVERED || c.item.GetKept() {
+	state := c.fate.GetState()
+	if state != pb.Fate_DELIVERED && state != pb.Fate_DISCARDED || c.item.GetKept() {
 		return nil
 	}
-	if err := c.tell(ctx, adapterpb.Verdict_VERDICT_DELIVERED); err != nil {
+	c.at(StepSettling)
+	if err := c.verdict(ctx, adapterpb.Verdict_VERDICT_DELIVERED); err != nil {
 		return err
 	}
+	c.at(StepSettled)
 	if err := c.commit(ctx, &pb.FateChange{Change: &pb.FateChange_Settled{Settled: &pb.Settled{}}}); err != nil {
 		return fmt.Errorf("settled: %w", err)
 	}
-	c.set(&pb.Fate{State: pb.Fate_SETTLED})
+	c.at(StepDone)
+	c.tell(Happening{Kind: "settled"})
+	c.set(&pb.Fate{State: pb.Fate_SETTLED, MessageId: c.id})
 	return nil
 }
 
-// tell gives the source the verdict and waits until it has confirmed.
-func (c *carriage) tell(ctx context.Context, v adapterpb.Verdict) error {
+// verdict tells the source what became of the item, and waits until it has
+// confirmed.
+func (c *carriage) verdict(ctx context.Context, v adapterpb.Verdict) error {
 	reply, err := c.ask(ctx, &adapterpb.ToAdapter{Kind: &adapterpb.ToAdapter_Settle{Settle: &adapterpb.Settle{
 		Location: c.r.loc.Name, Key: c.item.GetKey(), Verdict: v,
 	}}})
@@ -281,17 +278,79 @@ func (c *carriage) tell(ctx context.Context, v adapterpb.Verdict) error {
 	return nil
 }
 
+const (
+	// maxKeptContext bounds the context that is kept with a suspended item, in bytes,
+	// maxKeptValue one value of it; maxKeptAttempts the attempts.
+	maxKeptContext  = 4 << 10
+	maxKeptValue    = 512
+	maxKeptAttempts = 10
+)
+
+// refuse suspends an item that cannot be sent anywhere as it is; never nil.
+func (c *carriage) refuse(ctx context.Context, reason string) error {
+	return cmp.Or(c.suspend(ctx, reason), errEnded)
+}
+
+// suspend leaves the item for somebody to decide about. It returns nil when that is
+// committed; what is not in the ledger yet goes into the same entry.
 func (c *carriage) suspend(ctx context.Context, reason string) error {
-	c.log().Error("item suspended", "message", c.fate.GetMessageId(), "reason", reason)
-	err := c.commit(ctx, &pb.FateChange{Change: &pb.FateChange_Suspend{Suspend: &pb.Suspend{Reason: reason}}})
-	if err != nil {
+	c.log().Error("item suspended", "reason", reason)
+	changes := append(c.firstWords(), c.suspension(reason))
+	if err := c.commit(ctx, changes...); err != nil {
 		return fmt.Errorf("suspend: %w", err)
 	}
-	c.set(&pb.Fate{State: pb.Fate_SUSPENDED, MessageId: c.fate.GetMessageId(), Reason: reason, Pending: c.fate.GetPending()})
+	c.tell(Happening{Kind: "suspended", Text: reason})
+	c.set(&pb.Fate{
+		State: pb.Fate_SUSPENDED, MessageId: c.id, Reason: reason, OrderKey: c.lane,
+		Pending: c.fate.GetPending(), Delivered: c.fate.GetDelivered(),
+	})
+	// Somebody may have decided already, before this owner looked.
+	c.r.refreshItem(c.item.GetKey())
 	if c.pushed {
-		return c.tell(ctx, adapterpb.Verdict_VERDICT_SUSPENDED)
+		return c.verdict(ctx, adapterpb.Verdict_VERDICT_SUSPENDED)
 	}
 	return nil
+}
+
+// firstWords are the changes that make the item known to the ledger as far as it has
+// come, if it is not.
+func (c *carriage) firstWords() (changes []*pb.FateChange) {
+	if c.fate != nil && !c.unrecorded() {
+		return nil
+	}
+	c.recorded = true
+	reached := c.fate.GetDelivered()
+	changes = append(changes, c.intent(slices.Concat(c.fate.GetPending(), reached)))
+	if len(reached) > 0 {
+		changes = append(changes, &pb.FateChange{Change: &pb.FateChange_Delivered{Delivered: &pb.Delivered{Ports: reached}}})
+	}
+	return changes
+}
+
+func (c *carriage) suspension(reason string) *pb.FateChange {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return &pb.FateChange{Change: &pb.FateChange_Suspend{Suspend: &pb.Suspend{
+		Reason: reason, Name: c.name(), Context: bounded(c.r.properties(c.item), c.m.GetContext()), Attempts: slices.Clone(c.attempts),
+	}}}
+}
+
+// bounded is what is kept of the properties of a suspended item.
+func bounded(item, message map[string]string) map[string]string {
+	all := maps.Clone(item)
+	maps.Copy(all, message)
+	kept, size := map[string]string{}, 0
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		value := all[name]
+		if len(value) > maxKeptValue {
+			value = strings.ToValidUTF8(value[:maxKeptValue], "") + "..."
+		}
+		if size += len(name) + len(value); size > maxKeptContext {
+			break
+		}
+		kept[name] = value
+	}
+	return kept
 }
 
 // ask sends one request to the handler and waits for its answer, or the handler's
@@ -314,13 +373,29 @@ func (c *carriage) ask(ctx context.Context, m *adapterpb.ToAdapter) (*adapterpb.
 	}
 }
 
-func (c *carriage) commit(ctx context.Context, change *pb.FateChange) error {
-	change.Location, change.Key = c.r.loc.Name, c.item.GetKey()
-	return c.r.e.committer.commit(ctx, change)
+// unrecorded reports whether the ledger is to know nothing of the item unless it is
+// suspended. What the source keeps has to be known, or it would be sent at every
+// poll; so has what is known already.
+func (c *carriage) unrecorded() bool {
+	return c.r.loc.AtLeastOnce && !c.item.GetKept() && !c.recorded
+}
+
+// commit commits changes of the item's fate, if the ledger is to know them.
+func (c *carriage) commit(ctx context.Context, changes ...*pb.FateChange) error {
+	if c.unrecorded() {
+		return nil
+	}
+	for _, change := range changes {
+		change.Location, change.Key = c.r.loc.Name, c.item.GetKey()
+	}
+	return c.r.e.committer.commit(ctx, changes...)
 }
 
 func (c *carriage) set(f *pb.Fate) {
 	c.fate = f
+	if c.unrecorded() {
+		return
+	}
 	doubt := f.GetState() == pb.Fate_INTENDED && c.doubt
 	c.r.setFate(c.item.GetKey(), f, doubt)
 }
@@ -336,5 +411,5 @@ func (c *carriage) name() string {
 }
 
 func (c *carriage) log() *slog.Logger {
-	return c.r.log.With("item", c.name(), "message", c.fate.GetMessageId())
+	return c.r.log.With("item", c.name(), "message", c.id)
 }

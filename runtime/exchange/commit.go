@@ -41,9 +41,10 @@ type committer struct {
 	workers sync.WaitGroup
 }
 
+// pending are changes that go into one entry.
 type pending struct {
-	change *pb.FateChange
-	done   chan error // of capacity 1
+	changes []*pb.FateChange
+	done    chan error // of capacity 1
 }
 
 // newCommitter starts the committer; it works until ctx ends.
@@ -55,10 +56,10 @@ func newCommitter(ctx context.Context, t Tenure, propose Proposing, fenced func(
 	return c
 }
 
-// commit returns nil when the change is committed. While the ledger cannot be
-// reached it waits; it fails when the change is refused or the tenure is over.
-func (c *committer) commit(ctx context.Context, change *pb.FateChange) error {
-	p := pending{change, make(chan error, 1)}
+// commit returns nil when the changes are committed, all of them. While the ledger
+// cannot be reached it waits; it fails when one is refused or the tenure is over.
+func (c *committer) commit(ctx context.Context, changes ...*pb.FateChange) error {
+	p := pending{changes, make(chan error, 1)}
 	select {
 	case c.queue <- p:
 	case <-ctx.Done():
@@ -78,12 +79,13 @@ func (c *committer) work(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case first := <-c.queue:
-			batch := []pending{first}
-			for len(batch) < maxBatch && len(c.queue) > 0 {
+			batch, size := []pending{first}, len(first.changes)
+			for size < maxBatch && len(c.queue) > 0 {
 				// Another worker may be quicker: never wait here.
 				select {
 				case p := <-c.queue:
 					batch = append(batch, p)
+					size += len(p.changes)
 				default:
 				}
 			}
@@ -115,7 +117,7 @@ func (c *committer) settle(ctx context.Context, batch []pending) {
 func (c *committer) insist(ctx context.Context, batch []pending) error {
 	b := &pb.FateBatch{Group: c.tenure.Group, Incarnation: c.tenure.Incarnation, Epoch: c.tenure.Epoch}
 	for _, p := range batch {
-		b.Changes = append(b.Changes, p.change)
+		b.Changes = append(b.Changes, p.changes...)
 	}
 	for warned := false; ; {
 		attempt, cancel := context.WithTimeout(ctx, proposeTimeout)
@@ -126,7 +128,7 @@ func (c *committer) insist(ctx context.Context, batch []pending) error {
 		}
 		if !warned && ctx.Err() == nil {
 			warned = true
-			c.log.Warn("fates not committed yet", "error", err, "changes", len(batch))
+			c.log.Warn("fates not committed yet", "error", err, "changes", len(b.Changes))
 		}
 		select {
 		case <-ctx.Done():

@@ -13,9 +13,28 @@ import (
 
 // Location is one receive location as the exchange needs it.
 type Location struct {
-	Name        string
-	Ports       []string
+	Name, Adapter string
+	// Ports get every item, unless Route says from an item's properties where it
+	// goes: each port once, none if no route matches. An error suspends the item.
+	Ports []string
+	Route func(properties map[string]string) ([]string, error)
+	// MaxInFlight is how many items are under way at once.
 	MaxInFlight int
+	// Ordered: items of one lane go one after the other. Lane names an item's lane from
+	// what is known of it before it is read; nil: there is one.
+	Ordered bool
+	Lane    func(properties map[string]string) (string, error)
+	// Hold: a suspended item of an ordered location holds its lane.
+	Hold bool
+	// AtLeastOnce: nothing is committed of an item that arrives. After a crash it may
+	// be sent again, without being probed for.
+	AtLeastOnce bool
+	// Keep has a copy of the content kept for people to look at.
+	Keep bool
+	// Timetable says when the source is looked at.
+	Timetable Timetable
+	// Stopped: by order, it takes up nothing.
+	Stopped bool
 }
 
 // Link is the way to the handler that runs a location.
@@ -49,6 +68,14 @@ type Config struct {
 	Spool    *Spool
 	// NewID returns a new UUIDv7.
 	NewID func() string
+	// Tell is told what happens to messages, for their history. It must not block, and
+	// may be nil.
+	Tell func(Happening)
+	// Keep stores a copy of a message's content. It may be nil, and must not keep the
+	// message.
+	Keep func(ctx context.Context, m *Message) error
+	// Steps, if not nil, is called at every step of every message: for tests.
+	Steps func(Step)
 	Log   *slog.Logger
 }
 
@@ -62,11 +89,12 @@ type Exchange struct {
 	draining  chan struct{}
 	drainOnce sync.Once
 	tasks     sync.WaitGroup
-	sent      map[string]*portCount
+	ways      map[string]*way
 }
 
-// portCount counts what went to a port from this exchange.
-type portCount struct {
+// way is the way to one port from this exchange.
+type way struct {
+	gate     *gate
 	sent     atomic.Uint64
 	retrying atomic.Int64
 	mu       sync.Mutex
@@ -78,19 +106,20 @@ func New(cfg Config) *Exchange {
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &Exchange{
 		cfg: cfg, ctx: ctx, cancel: cancel,
-		receivers: map[string]*receiver{}, draining: make(chan struct{}), sent: map[string]*portCount{},
+		receivers: map[string]*receiver{}, draining: make(chan struct{}), ways: map[string]*way{},
 	}
 	e.committer = newCommitter(ctx, cfg.Tenure, cfg.Propose, func(err error) {
 		cfg.Log.Warn("the ledger says that this tenure is over", "error", err)
 		cancel()
 	}, cfg.Log)
-	for name := range cfg.Ports {
-		e.sent[name] = &portCount{}
+	for name, policy := range cfg.Ports {
+		e.ways[name] = &way{gate: newGate(policy.Shut)}
 	}
 	for _, l := range cfg.Locations {
 		r := newReceiver(e, l, cfg.Fates[l.Name])
 		e.receivers[l.Name] = r
 		e.tasks.Go(func() { r.housekeep(ctx) })
+		e.tasks.Go(func() { r.keepTime(ctx) })
 	}
 	return e
 }
@@ -126,6 +155,8 @@ func locationOf(m *adapterpb.FromAdapter) string {
 		return k.ReadFailed.GetLocation()
 	case *adapterpb.FromAdapter_Settled:
 		return k.Settled.GetLocation()
+	case *adapterpb.FromAdapter_Recalled:
+		return k.Recalled.GetLocation()
 	case *adapterpb.FromAdapter_EndpointState:
 		if k.EndpointState.GetReceive() {
 			return k.EndpointState.GetEndpoint()
@@ -139,7 +170,7 @@ func locationOf(m *adapterpb.FromAdapter) string {
 func (e *Exchange) Drain(ctx context.Context) {
 	e.drainOnce.Do(func() { close(e.draining) })
 	for _, r := range e.receivers {
-		r.drain(ctx)
+		r.drain(ctx.Done())
 	}
 }
 
@@ -149,7 +180,7 @@ func (e *Exchange) Drain(ctx context.Context) {
 func (e *Exchange) Close() {
 	e.cancel()
 	for _, r := range e.receivers {
-		r.drain(context.Background()) // bounded: every step ends with the exchange's context
+		r.drain(nil) // bounded: every step ends with the exchange's context
 	}
 	e.tasks.Wait()
 	e.committer.workers.Wait()
@@ -157,46 +188,70 @@ func (e *Exchange) Close() {
 
 // LocationState is how a location fares.
 type LocationState struct {
-	Name, State         string
-	Received            uint64
-	InFlight, InDoubt   int
-	Suspended           int
-	LastItem, LastError string
+	Name, State       string
+	Received          uint64
+	InFlight, InDoubt int
+	// Suspended items wait for somebody to decide; Held ones wait behind them; of
+	// Settling ones only the source does not know yet.
+	Suspended, Held, Settling int
+	LastItem, LastError       string
+	// Window says in words when the location is looked at, if not always; NextPoll is
+	// when it is polled next by its timetable, zero if that does not say.
+	Window   string
+	NextPoll time.Time
 }
 
 // PortState is how sending to a port fares from here.
 type PortState struct {
 	Name, LastError string
 	Sent            uint64
-	Retrying        int
+	// Retrying are the messages that wait: for the next attempt, or for the port.
+	Retrying int
+	// Down: it is tried again at RetryAt, with one message, and nothing else is sent.
+	Down               bool
+	DownSince, RetryAt time.Time
+	// Shut says why nothing is sent to it although it may be up.
+	Shut string
 }
 
 // States returns how the exchange's locations and ports fare.
 func (e *Exchange) States() ([]LocationState, []PortState) {
 	var ls []LocationState
 	for _, r := range e.receivers {
-		ls = append(ls, r.state())
+		ls = append(ls, r.state(time.Now()))
 	}
 	var ps []PortState
-	for name, c := range e.sent {
-		c.mu.Lock()
-		ps = append(ps, PortState{Name: name, LastError: c.lastErr, Sent: c.sent.Load(), Retrying: int(c.retrying.Load())})
-		c.mu.Unlock()
+	for name, w := range e.ways {
+		ps = append(ps, w.state(name))
 	}
 	return ls, ps
 }
 
-func (c *portCount) failed(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.lastErr = err.Error()
+func (w *way) state(name string) PortState {
+	down, since, again, waiting := w.gate.state()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := PortState{Name: name, LastError: w.lastErr, Sent: w.sent.Load(), Retrying: int(w.retrying.Load()) + waiting}
+	if down {
+		s.Down, s.DownSince, s.RetryAt = true, since, again
+	}
+	if w.gate.shut != nil {
+		s.Shut, _ = w.gate.shut(time.Now())
+	}
+	return s
 }
 
-func (c *portCount) succeeded() {
-	c.sent.Add(1)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.lastErr = ""
+func (w *way) failed(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lastErr = err.Error()
+}
+
+func (w *way) succeeded() {
+	w.sent.Add(1)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lastErr = ""
 }
 
 // sleep waits for d and reports whether it may go on: not when the exchange ends

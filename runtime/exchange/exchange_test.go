@@ -393,9 +393,7 @@ func TestAnItemOfferedAgainWhileItIsUnderWayIsAnsweredTwiceAndSentOnce(t *testin
 		w.latency = 10 * time.Millisecond
 		e, s := w.owner(map[string]PortPolicy{"out": retrying(3)})
 		defer e.Close()
-		offer := &adapterpb.FromAdapter{Kind: &adapterpb.FromAdapter_Offer{Offer: &adapterpb.Offer{
-			Location: "in", Item: &adapterpb.Item{Key: "one", Size: 3},
-		}}}
+		offer := offerOf("one", 3)
 		e.Handle(s, offer)
 		time.Sleep(time.Millisecond)
 		e.Handle(s, offer)

@@ -3,6 +3,7 @@ package exchange
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"time"
 
 	pb "github.com/fairlead-io/fairlead/runtime/ledger/ledgerpb"
@@ -12,51 +13,51 @@ import (
 // PortPolicy is what a deployment says about failures of a send port.
 type PortPolicy struct {
 	// Attempts is how often a failed send is tried again; Interval the wait before
-	// the first of them, multiplied by Backoff for each further one.
+	// the first of them, multiplied by Backoff for each further one, and varied by
+	// up to Jitter of itself (0 to 1) either way.
 	Attempts int
 	Interval time.Duration
 	Backoff  float64
+	Jitter   float64
+	// Backup is the port that gets what this one gives up. Empty: it is suspended.
+	Backup string
 	// SuspendInDoubt: a message of which nobody can tell whether it arrived is
 	// suspended instead of being sent again.
 	SuspendInDoubt bool
+	// Shut says that nothing may be sent just now, why, and until when (zero: not
+	// known): the port is stopped, or outside its window. Nil: it never is.
+	Shut func(now time.Time) (why string, until time.Time) `json:"-"`
 }
 
-// The waits where an endpoint is out of reach: they double, and never use up
-// attempts.
-const (
-	firstOutage   = 500 * time.Millisecond
-	longestOutage = 30 * time.Second
-)
+// longestRetry bounds the wait between two attempts.
+const longestRetry = 24 * time.Hour
 
 // step is what to do after a failed attempt.
 type step struct {
 	suspend string        // why to give up, if not empty
-	wait    time.Duration // before the next attempt
+	wait    time.Duration // before the next attempt, besides the gate
 	counted bool          // the attempt used up one retry
 	doubt   bool          // it may have arrived
 }
 
-// afterFailure decides on the next step. failed counts the attempts that were
-// used up before, outages the failures in a row that were not.
-func (p PortPolicy) afterFailure(err error, interrupted bool, failed, outages int) step {
+// afterFailure decides on the next step. failed counts the attempts that were used
+// up before. Outages cost no attempt: the gate makes them wait.
+func (p PortPolicy) afterFailure(err error, interrupted bool, failed int) step {
 	switch kind := kindOf(err); {
 	case kind == adapterpb.Error_PERMANENT, kind == adapterpb.Error_GONE:
 		return step{suspend: err.Error()}
 	case kind == adapterpb.Error_DISCONNECTED:
-		return step{wait: outage(outages)}
+		return step{}
 	case interrupted:
-		return step{wait: outage(outages), doubt: true}
+		return step{doubt: true}
 	case failed >= p.Attempts:
-		return step{suspend: fmt.Sprintf("gave up after %d retries: %v", p.Attempts, err)}
+		return step{suspend: fmt.Sprintf("gave up after %d retries: %v", p.Attempts, err), doubt: true}
 	default:
 		factor := math.Pow(max(p.Backoff, 1), float64(failed))
-		wait := time.Duration(min(float64(p.Interval)*factor, float64(24*time.Hour)))
-		return step{wait: wait, counted: true, doubt: true}
+		wait := min(float64(p.Interval)*factor, float64(longestRetry))
+		wait *= 1 + p.Jitter*(2*rand.Float64()-1)
+		return step{wait: time.Duration(wait), counted: true, doubt: true}
 	}
-}
-
-func outage(n int) time.Duration {
-	return min(firstOutage<<min(n, 10), longestOutage)
 }
 
 // errand is what a listed or offered item needs.
@@ -66,7 +67,7 @@ const (
 	nothing   errand = iota // it is under way, suspended, kept, or just settled
 	carryNew                // never seen before
 	carryOn                 // intended, but not delivered to every port
-	settleIt                // delivered: only the source does not know yet
+	settleIt                // delivered or discarded: only the source does not know yet
 	refuseIt                // suspended: a pushed source is to put it aside
 	confirmIt               // settled before, and offered again: say it again
 )
@@ -78,7 +79,7 @@ func errandOf(f *pb.Fate, kept, pushed bool) errand {
 		return carryNew
 	case pb.Fate_INTENDED:
 		return carryOn
-	case pb.Fate_DELIVERED:
+	case pb.Fate_DELIVERED, pb.Fate_DISCARDED:
 		if kept {
 			return nothing
 		}
@@ -115,7 +116,7 @@ const (
 // was.
 func absent(f *pb.Fate, removes bool, listings int, since, grace time.Duration) absence {
 	switch f.GetState() {
-	case pb.Fate_DELIVERED:
+	case pb.Fate_DELIVERED, pb.Fate_DISCARDED:
 		if removes {
 			return settleFate
 		}

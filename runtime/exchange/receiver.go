@@ -1,7 +1,6 @@
 package exchange
 
 import (
-	"context"
 	"log/slog"
 	"sync"
 	"time"
@@ -10,22 +9,9 @@ import (
 	adapterpb "github.com/fairlead-io/fairlead/sdk/proto"
 )
 
-const (
-	// settledGrace is how long a settled item's fate stays, so that a listing made
-	// before the settling does not make it new. An item that is put there again,
-	// the same to the byte of its key, is taken up after it.
-	settledGrace = time.Minute
-	// absentGrace is how long an item must be missing before its fate is forgotten.
-	absentGrace = 10 * time.Minute
-	// pushedGrace is the same for sources that cannot list: a broker offers what it
-	// holds long before.
-	pushedGrace = 24 * time.Hour
-	// housekeeping is the interval at which fates are forgotten.
-	housekeeping = 5 * time.Second
-	// maxReadFailures is how often an item is read in vain before it is suspended,
-	// so that one malformed item does not stop a location.
-	maxReadFailures = 5
-)
+// maxParked bounds the items that wait for their next attempt without taking up
+// room in the window, as a multiple of it.
+const maxParked = 4
 
 // receiver is one location: what is known of its items, and which are under way.
 type receiver struct {
@@ -37,15 +23,24 @@ type receiver struct {
 	link     Link
 	fates    map[string]*known
 	underWay map[string]*carriage
-	waiting  []candidate // of the last listing, in its order
+	parked   int     // of those under way, that wait for their next attempt
+	waiting  *lineup // what may be set out, in its order
 	listing  map[string]bool
 	partial  []candidate // of a listing that is not complete yet
+	troubles map[string]int
+	expiring []expiry // settled fates, the oldest first
 	pushed   bool
 	// removes: the source's items go when they are settled. Known once one was
 	// listed; until then nothing is concluded from an item's absence in haste.
 	removes  bool
 	idle     chan struct{} // closed when nothing is under way and draining
 	stopping bool
+
+	// stopped by order; paused is what the present handler was told, nil: nothing.
+	stopped  bool
+	paused   *bool
+	nextPoll time.Time
+	wake     chan struct{} // of capacity 1: something of these has changed
 
 	status    string
 	lastError string
@@ -58,32 +53,47 @@ type receiver struct {
 type known struct {
 	fate *pb.Fate
 	// doubt: an earlier attempt, or an earlier owner, may have sent it.
-	doubt    bool
-	failures int       // reads in vain, in a row
-	absent   int       // complete listings without it, in a row
-	since    time.Time // of the fate, or of the absence
-}
-
-type candidate struct {
-	item   *adapterpb.Item
-	pushed bool
+	doubt  bool
+	absent int       // complete listings without it, in a row
+	since  time.Time // of the fate, or of the absence
+	// recalled is when the source was asked for it last.
+	recalled time.Time
 }
 
 func newReceiver(e *Exchange, l Location, fates map[string]*pb.Fate) *receiver {
 	r := &receiver{
-		e: e, loc: l, log: e.cfg.Log.With("location", l.Name),
-		fates: map[string]*known{}, underWay: map[string]*carriage{}, status: "idle",
+		e: e, loc: l, log: e.cfg.Log.With("location", l.Name), stopped: l.Stopped,
+		fates: map[string]*known{}, underWay: map[string]*carriage{}, waiting: newLineup(l.Ordered),
+		troubles: map[string]int{}, wake: make(chan struct{}, 1), status: "idle",
 	}
+	now := time.Now()
 	for key, f := range fates {
-		r.fates[key] = &known{fate: f, doubt: f.GetState() == pb.Fate_INTENDED, since: time.Now()}
+		r.fates[key] = &known{fate: f, doubt: f.GetState() == pb.Fate_INTENDED, since: now}
+		r.holdLocked(key, f, true)
+		if f.GetState() == pb.Fate_SETTLED {
+			r.expiring = append(r.expiring, expiry{key, now})
+		}
 	}
 	return r
 }
 
 func (r *receiver) attach(link Link) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.link, r.waiting, r.partial, r.listing = link, nil, nil, nil
+	r.link, r.paused, r.partial, r.listing = link, nil, nil, nil
+	r.waiting.clear()
+	for _, k := range r.fates {
+		k.recalled = time.Time{}
+	}
+	r.mu.Unlock()
+	r.nudge()
+}
+
+// nudge has keepTime look again.
+func (r *receiver) nudge() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
 }
 
 // handle takes one message of the handler.
@@ -98,13 +108,15 @@ func (r *receiver) handle(link Link, m *adapterpb.FromAdapter) {
 		r.listedLocked(k.Listing)
 	case *adapterpb.FromAdapter_Offer:
 		r.pushed = true
-		r.waiting = append(r.waiting, candidate{k.Offer.GetItem(), true})
+		r.lineUpLocked(candidate{item: k.Offer.GetItem(), content: k.Offer.GetContent(), pushed: true})
 	case *adapterpb.FromAdapter_Content:
 		r.replyLocked(k.Content.GetKey(), m)
 	case *adapterpb.FromAdapter_ReadFailed:
 		r.replyLocked(k.ReadFailed.GetKey(), m)
 	case *adapterpb.FromAdapter_Settled:
 		r.replyLocked(k.Settled.GetKey(), m)
+	case *adapterpb.FromAdapter_Recalled:
+		r.recalledLocked(k.Recalled)
 	case *adapterpb.FromAdapter_EndpointState:
 		r.stateLocked(k.EndpointState)
 	}
@@ -141,17 +153,27 @@ func (r *receiver) listedLocked(l *adapterpb.Listing) {
 		r.listing = map[string]bool{}
 	}
 	for _, item := range l.GetItems() {
-		r.listing[item.GetKey()] = true
+		key := item.GetKey()
+		r.listing[key] = true
 		r.removes = !item.GetKept()
-		if k := r.fates[item.GetKey()]; k != nil {
+		k := r.fates[key]
+		if k != nil {
 			k.absent = 0
+			if errandOf(k.fate, item.GetKept(), false) == nothing {
+				continue
+			}
 		}
-		r.partial = append(r.partial, candidate{item, false})
+		if r.underWay[key] == nil {
+			r.partial = append(r.partial, candidate{item: item})
+		}
 	}
 	if !l.GetFinal() {
 		return
 	}
-	r.waiting, r.partial = r.partial, nil
+	r.waiting.clear()
+	for _, c := range r.partial {
+		r.lineUpLocked(c)
+	}
 	for key, k := range r.fates {
 		if r.underWay[key] == nil && !r.listing[key] {
 			if k.absent++; k.absent == 1 {
@@ -159,14 +181,34 @@ func (r *receiver) listedLocked(l *adapterpb.Listing) {
 			}
 		}
 	}
-	r.listing = nil
+	for key := range r.troubles {
+		if !r.listing[key] && !r.pushed {
+			delete(r.troubles, key)
+		}
+	}
+	r.listing, r.partial = nil, nil
+}
+
+// lineUpLocked puts a candidate into its lane.
+func (r *receiver) lineUpLocked(c candidate) {
+	if r.loc.Ordered && r.loc.Lane != nil {
+		lane, err := r.loc.Lane(r.properties(c.item))
+		if err != nil {
+			// One lane for all of which nobody can tell keeps them in their order.
+			r.lastError = "order_by: " + err.Error()
+		}
+		c.lane = lane
+	}
+	r.waiting.add(c)
 }
 
 // startLocked sets carriages out while there are candidates and room.
 func (r *receiver) startLocked() {
-	for len(r.waiting) > 0 && len(r.underWay) < r.loc.MaxInFlight && !r.stopping && r.e.ctx.Err() == nil {
-		next := r.waiting[0]
-		r.waiting = r.waiting[1:]
+	for r.roomLocked() && !r.stopping && r.e.ctx.Err() == nil {
+		next, ok := r.waiting.next()
+		if !ok {
+			return
+		}
 		key := next.item.GetKey()
 		if c := r.underWay[key]; c != nil {
 			if next.pushed {
@@ -174,21 +216,19 @@ func (r *receiver) startLocked() {
 				// an answer to this one.
 				c.again = &next
 			}
-			continue
+			continue // its lane is given back with the carriage
 		}
-		k := r.fates[key]
 		var fate *pb.Fate
-		if k != nil {
-			fate = k.fate
+		doubt := false
+		if k := r.fates[key]; k != nil {
+			fate, doubt = k.fate, k.doubt
 		}
 		errand := errandOf(fate, next.item.GetKept(), next.pushed)
 		if errand == nothing {
+			r.waiting.done(next.lane)
 			continue
 		}
-		c := &carriage{
-			r: r, link: r.link, item: next.item, pushed: next.pushed, fate: fate,
-			doubt: k != nil && k.doubt, replies: make(chan *adapterpb.FromAdapter, 4),
-		}
+		c := newCarriage(r, next, fate, doubt)
 		r.underWay[key] = c
 		r.e.tasks.Go(func() {
 			c.run(r.e.ctx, errand)
@@ -197,13 +237,28 @@ func (r *receiver) startLocked() {
 	}
 }
 
+// roomLocked: what waits for its next attempt does not keep the others from going,
+// up to a bound.
+func (r *receiver) roomLocked() bool {
+	return len(r.underWay)-min(r.parked, maxParked*r.loc.MaxInFlight) < r.loc.MaxInFlight
+}
+
+// park notes that a carriage waits for its next attempt, or goes on.
+func (r *receiver) park(by int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.parked += by
+	r.startLocked()
+}
+
 // finished makes room for the next.
 func (r *receiver) finished(c *carriage) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.underWay, c.item.GetKey())
-	if c.again != nil {
-		r.waiting = append(r.waiting, *c.again)
+	r.waiting.done(c.lane)
+	if c.again != nil && r.link == c.link {
+		r.waiting.add(*c.again)
 	}
 	if r.stopping && len(r.underWay) == 0 {
 		close(r.idle)
@@ -213,7 +268,7 @@ func (r *receiver) finished(c *carriage) {
 }
 
 // drain starts nothing more and waits for what is under way, or ctx.
-func (r *receiver) drain(ctx context.Context) {
+func (r *receiver) drain(done <-chan struct{}) {
 	r.mu.Lock()
 	if !r.stopping {
 		r.stopping, r.idle = true, make(chan struct{})
@@ -225,7 +280,7 @@ func (r *receiver) drain(ctx context.Context) {
 	r.mu.Unlock()
 	select {
 	case <-idle:
-	case <-ctx.Done():
+	case <-done:
 	}
 }
 
@@ -233,28 +288,47 @@ func (r *receiver) drain(ctx context.Context) {
 func (r *receiver) setFate(key string, f *pb.Fate, doubt bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.setFateLocked(key, f, doubt)
+}
+
+func (r *receiver) setFateLocked(key string, f *pb.Fate, doubt bool) {
+	k := r.fates[key]
+	if k != nil {
+		r.holdLocked(key, k.fate, false)
+	}
 	if f == nil {
 		delete(r.fates, key)
 		return
 	}
-	k := r.fates[key]
 	if k == nil {
 		k = &known{}
 		r.fates[key] = k
 	}
 	k.fate, k.doubt, k.absent, k.since = f, doubt, 0, time.Now()
+	r.holdLocked(key, f, true)
+	if f.GetState() == pb.Fate_SETTLED {
+		r.expiring = append(r.expiring, expiry{key, k.since})
+	}
 }
 
-// readFailed counts a read in vain and reports whether it was one too many.
-func (r *receiver) readFailed(key string) bool {
+// holdLocked has an item hold its lane, or not any more: while it is suspended, and
+// when it is resumed until it has passed.
+func (r *receiver) holdLocked(key string, f *pb.Fate, on bool) {
+	holds := f.GetState() == pb.Fate_SUSPENDED || f.GetState() == pb.Fate_INTENDED && f.GetRecall()
+	if r.loc.Ordered && r.loc.Hold && holds {
+		r.waiting.hold(f.GetOrderKey(), key, on)
+	}
+}
+
+// trouble counts a read in vain and reports whether it was one too many.
+func (r *receiver) trouble(key string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	k := r.fates[key]
-	if k == nil {
-		return false
+	if len(r.troubles) >= maxTroubles {
+		clear(r.troubles)
 	}
-	k.failures++
-	return k.failures >= maxReadFailures
+	r.troubles[key]++
+	return r.troubles[key] >= maxReadFailures
 }
 
 func (r *receiver) note(item string, err error) {
@@ -275,25 +349,36 @@ func (r *receiver) waitingForSpool(n int) {
 	r.spooling += n
 }
 
-func (r *receiver) state() LocationState {
+func (r *receiver) state(now time.Time) LocationState {
+	open, _ := r.loc.Timetable.open(now)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := LocationState{
-		Name: r.loc.Name, State: r.status, Received: r.received, InFlight: len(r.underWay),
-		LastItem: r.lastItem, LastError: r.lastError,
+		Name: r.loc.Name, State: r.status, Received: r.received, InFlight: len(r.underWay), Held: r.waiting.held(),
+		LastItem: r.lastItem, LastError: r.lastError, Window: r.loc.Timetable.Text, NextPoll: r.nextPoll,
 	}
 	switch {
-	case r.link == nil:
+	case r.link == nil || r.stopped:
 		s.State = "stopped"
+	case !open:
+		s.State = "outside-window"
 	case r.spooling > 0:
 		s.State = "waiting-for-spool"
+	case r.loc.Timetable.Next != nil && s.State == "stopped":
+		s.State = "idle" // it waits for its hour
 	}
-	for _, k := range r.fates {
-		switch {
-		case k.fate.GetState() == pb.Fate_SUSPENDED:
+	for key, k := range r.fates {
+		switch k.fate.GetState() {
+		case pb.Fate_SUSPENDED:
 			s.Suspended++
-		case k.fate.GetState() == pb.Fate_INTENDED && k.doubt:
-			s.InDoubt++
+		case pb.Fate_INTENDED:
+			if k.doubt {
+				s.InDoubt++
+			}
+		case pb.Fate_DELIVERED, pb.Fate_DISCARDED:
+			if r.removes || r.pushed || r.underWay[key] != nil {
+				s.Settling++
+			}
 		}
 	}
 	return s

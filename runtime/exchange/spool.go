@@ -74,8 +74,11 @@ func (l *slot) path() (string, error) {
 	return l.dir, nil
 }
 
-// free removes what the slot holds and gives its room back.
+// free removes what the slot holds and gives its room back. It does nothing to nil.
 func (l *slot) free() {
+	if l == nil {
+		return
+	}
 	l.once.Do(func() {
 		// What cannot be removed now goes when the spool is emptied at the next start.
 		_ = os.RemoveAll(l.dir)

@@ -1,12 +1,14 @@
 package exchange
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -45,6 +47,11 @@ type world struct {
 	cut      func()
 	batches  int
 	latency  time.Duration // of a commit
+	// location changes what a location is like; told is what its handlers were told of
+	// pausing, polling and recalling; happened what was told of messages.
+	location func(*Location)
+	told     []string
+	happened []Happening
 }
 
 func newWorld(t *testing.T, items ...string) *world {
@@ -119,10 +126,19 @@ func (w *world) owner(ports map[string]PortPolicy) (*Exchange, *source) {
 		to = append(to, name)
 	}
 	slices.Sort(to)
+	location := Location{Name: "in", Ports: to, MaxInFlight: 4}
+	if w.location != nil {
+		w.location(&location)
+	}
 	e := New(Config{
 		Tenure:    Tenure{"g", id, w.epoch},
-		Locations: []Location{{Name: "in", Ports: to, MaxInFlight: 4}},
-		Ports:     ports, Fates: fates, Propose: w.propose, Delivery: w, Spool: spool,
+		Locations: []Location{location},
+		Tell: func(h Happening) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.happened = append(w.happened, h)
+		},
+		Ports: ports, Fates: fates, Propose: w.propose, Delivery: w, Spool: spool,
 		NewID: func() string { return uuid.Must(uuid.NewV7()).String() },
 		Fate: func(location, key string) *pb.Fate {
 			w.mu.Lock()
@@ -203,7 +219,14 @@ func (s *source) Send(_ context.Context, m *adapterpb.ToAdapter) error {
 	case *adapterpb.ToAdapter_Take:
 		answer = s.take(k.Take.GetKey())
 	case *adapterpb.ToAdapter_Settle:
-		answer = s.settle(k.Settle.GetKey())
+		answer = s.settle(k.Settle.GetKey(), k.Settle.GetVerdict())
+	case *adapterpb.ToAdapter_Recall:
+		s.w.told = append(s.w.told, "recall "+k.Recall.GetKey())
+		answer = s.recall(k.Recall.GetKey())
+	case *adapterpb.ToAdapter_Pause:
+		s.w.told = append(s.w.told, fmt.Sprintf("pause %v", k.Pause.GetPaused()))
+	case *adapterpb.ToAdapter_Poll:
+		s.w.told = append(s.w.told, "poll")
 	}
 	s.w.mu.Unlock()
 	if answer != nil {
@@ -231,8 +254,27 @@ func (s *source) take(key string) *adapterpb.FromAdapter {
 	}}}
 }
 
-func (s *source) settle(key string) *adapterpb.FromAdapter {
+// recall offers an item again, as a broker's handler does with a dead letter.
+func (s *source) recall(key string) *adapterpb.FromAdapter {
+	if _, ok := s.w.items[key]; !ok {
+		return &adapterpb.FromAdapter{Kind: &adapterpb.FromAdapter_Recalled{Recalled: &adapterpb.Recalled{
+			Location: "in", Key: key, Error: &adapterpb.Error{Kind: adapterpb.Error_GONE, Text: "no such dead letter"},
+		}}}
+	}
+	return offerOf(key, 3)
+}
+
+func offerOf(key string, size int64) *adapterpb.FromAdapter {
+	return &adapterpb.FromAdapter{Kind: &adapterpb.FromAdapter_Offer{Offer: &adapterpb.Offer{
+		Location: "in", Item: &adapterpb.Item{Key: key, Size: size},
+	}}}
+}
+
+func (s *source) settle(key string, v adapterpb.Verdict) *adapterpb.FromAdapter {
 	s.w.settles++
+	if v != adapterpb.Verdict_VERDICT_DELIVERED {
+		return &adapterpb.FromAdapter{Kind: &adapterpb.FromAdapter_Settled{Settled: &adapterpb.Settled{Location: "in", Key: key}}}
+	}
 	if s.w.step() != nil {
 		return nil
 	}
@@ -248,10 +290,14 @@ func (s *source) list() {
 	s.w.mu.Lock()
 	l := &adapterpb.Listing{Location: "in", Final: true}
 	for key, content := range s.w.items {
-		l.Items = append(l.Items, &adapterpb.Item{Key: key, Size: int64(len(content)), Kept: s.w.kept})
+		l.Items = append(l.Items, &adapterpb.Item{
+			Key: key, Size: int64(len(content)), Kept: s.w.kept, Context: map[string]string{"lane": key[:1]},
+		})
 	}
 	s.w.mu.Unlock()
-	slices.SortFunc(l.Items, func(a, b *adapterpb.Item) int { return len(a.Key) - len(b.Key) })
+	slices.SortFunc(l.Items, func(a, b *adapterpb.Item) int {
+		return cmp.Or(len(a.Key)-len(b.Key), strings.Compare(a.Key, b.Key))
+	})
 	s.e.Handle(s, &adapterpb.FromAdapter{Kind: &adapterpb.FromAdapter_Listing{Listing: l}})
 }
 
@@ -278,6 +324,43 @@ func (w *world) left() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.items)
+}
+
+// order carries out an operator's order and lets the exchange know of it.
+func (w *world) order(e *Exchange, order pb.OrderItems_Order, port string, keys ...string) {
+	w.t.Helper()
+	w.mu.Lock()
+	o := &pb.OrderItems{Order: order, Port: port}
+	for _, key := range keys {
+		id := w.machine.State().GetLocations()["in"].GetFates()[key].GetMessageId()
+		o.Items = append(o.Items, &pb.ItemRef{Location: "in", Key: key, MessageId: id})
+	}
+	err := w.apply(&pb.Command{Kind: &pb.Command_OrderItems{OrderItems: o}})
+	w.mu.Unlock()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	e.Refresh()
+}
+
+// kinds are what was told of the messages, in order.
+func (w *world) kinds() (kinds []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, h := range w.happened {
+		kinds = append(kinds, h.Kind)
+	}
+	return kinds
+}
+
+// contents are what arrived at a port, in order.
+func (w *world) contents(port string) (contents []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, id := range w.arrived[port] {
+		contents = append(contents, strings.TrimPrefix(w.content[id], "content of "))
+	}
+	return contents
 }
 
 var errBroken = errors.New("connection broken in mid transfer")

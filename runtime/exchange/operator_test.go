@@ -1,0 +1,249 @@
+package exchange
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	pb "github.com/fairlead-io/fairlead/runtime/ledger/ledgerpb"
+	adapterpb "github.com/fairlead-io/fairlead/sdk/proto"
+)
+
+// refused has one port refuse everything for good.
+func (w *world) refused(port string) {
+	w.fail = func(p string, _ *Message) error {
+		if p == port {
+			return &AdapterError{adapterpb.Error_PERMANENT, "no such mailbox"}
+		}
+		return nil
+	}
+}
+
+func TestASuspendedItemIsResumed(t *testing.T) {
+	for name, to := range map[string]string{"where it was to go": "", "elsewhere": "other"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, "one")
+				w.location = func(l *Location) { l.Ports = []string{"out"} }
+				w.refused("out")
+				e, s := w.owner(map[string]PortPolicy{"out": {}, "other": {}})
+				defer e.Close()
+				s.list()
+				synctest.Wait()
+				if w.fate("one") != pb.Fate_SUSPENDED {
+					t.Fatalf("fate %v", w.fate("one"))
+				}
+				if to == "" {
+					w.fail = nil
+				}
+				w.order(e, pb.OrderItems_RESUME, to, "one")
+				synctest.Wait() // the source is asked for it, not waited for
+				want := map[string]string{"": "out", "other": "other"}[to]
+				if len(w.arrivals(want)) != 1 || w.fate("one") != pb.Fate_SETTLED || w.left() != 0 {
+					t.Errorf("%d arrivals, fate %v, %d items left", len(w.arrivals(want)), w.fate("one"), w.left())
+				}
+			})
+		})
+	}
+}
+
+func TestADiscardedItemGoesNowhereAndLeavesTheSource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "one", "two")
+		w.refused("out")
+		e, s := w.owner(map[string]PortPolicy{"out": {}})
+		defer e.Close()
+		s.list()
+		synctest.Wait()
+		w.order(e, pb.OrderItems_DISCARD, "", "one")
+		synctest.Wait()
+		if w.sends["out"] != 2 || w.fate("one") != pb.Fate_SETTLED || w.fate("two") != pb.Fate_SUSPENDED || w.left() != 1 {
+			t.Errorf("%d sends, fates %v and %v, %d items left", w.sends["out"], w.fate("one"), w.fate("two"), w.left())
+		}
+	})
+}
+
+// The order may come while nobody owns the item, or its owner be cut off at any step
+// of carrying it out.
+func TestAnOrderOutlivesTheOwner(t *testing.T) {
+	for cut := 1; cut <= 9; cut++ {
+		for _, order := range []pb.OrderItems_Order{pb.OrderItems_RESUME, pb.OrderItems_DISCARD} {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, "one")
+				w.refused("out")
+				e, s := w.owner(map[string]PortPolicy{"out": {}})
+				s.list()
+				synctest.Wait()
+				s.end()
+				e.Close()
+				w.fail = nil
+				w.order(e, order, "", "one")
+				for _, at := range []int{cut, 0} {
+					w.steps, w.cutAt = 0, at
+					e, s = w.owner(map[string]PortPolicy{"out": {}})
+					s.list()
+					time.Sleep(2 * housekeeping)
+					synctest.Wait()
+					s.end()
+					e.Close()
+				}
+				want := 1
+				if order == pb.OrderItems_DISCARD {
+					want = 0
+				}
+				if len(w.arrivals("out")) != want || w.left() != 0 {
+					t.Errorf("%v, cut at %d: %d arrivals, %d items left", order, cut, len(w.arrivals("out")), w.left())
+				}
+			})
+		}
+	}
+}
+
+// An order that is committed between the suspension and its being noticed here.
+func TestAnOrderThatIsQuickerThanTheOwnerIsNotOverlooked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "one")
+		w.refused("out")
+		e, s := w.owner(map[string]PortPolicy{"out": {}})
+		defer e.Close()
+		e.committer.propose = func(ctx context.Context, c *pb.Command) error {
+			err := w.propose(ctx, c)
+			for _, change := range c.GetFates().GetChanges() {
+				if change.GetSuspend() != nil && err == nil {
+					w.mu.Lock()
+					w.fail = nil
+					w.mu.Unlock()
+					w.order(e, pb.OrderItems_RESUME, "", "one")
+				}
+			}
+			return err
+		}
+		s.list()
+		time.Sleep(2 * housekeeping)
+		synctest.Wait()
+		if w.fate("one") != pb.Fate_SETTLED {
+			t.Errorf("fate %v", w.fate("one"))
+		}
+	})
+}
+
+func TestAnItemThatCannotBeBroughtBackIsSuspendedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "one")
+		w.refused("out")
+		e, s := w.owner(map[string]PortPolicy{"out": {}})
+		defer e.Close()
+		e.Handle(s, offerOf("one", 3))
+		synctest.Wait()
+		w.mu.Lock()
+		delete(w.items, "one") // somebody emptied the dead-letter queue
+		w.mu.Unlock()
+		w.order(e, pb.OrderItems_RESUME, "", "one")
+		synctest.Wait()
+		if w.fate("one") != pb.Fate_SUSPENDED || w.reason("one") != gone {
+			t.Errorf("fate %v: %s", w.fate("one"), w.reason("one"))
+		}
+		w.order(e, pb.OrderItems_DISCARD, "", "one")
+		synctest.Wait()
+		if w.fate("one") != pb.Fate_SETTLED {
+			t.Errorf("discarded, but its fate is %v", w.fate("one"))
+		}
+	})
+}
+
+func TestASuspensionSaysWhatPeopleNeedToDecide(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "one")
+		w.fail = func(string, *Message) error { return errBusy }
+		e, s := w.owner(map[string]PortPolicy{"out": retrying(2)})
+		defer e.Close()
+		s.list()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		f := w.machine.State().GetLocations()["in"].GetFates()["one"]
+		if len(f.GetAttempts()) != 3 || f.GetAttempts()[0].GetPort() != "out" || f.GetContext()["lane"] != "o" || f.GetName() != "one" || f.GetSuspendedAtMs() != 0 {
+			// Commands of this test carry no time, except those of the committer.
+			if f.GetSuspendedAtMs() == 0 || len(f.GetAttempts()) != 3 {
+				t.Errorf("got %v", f)
+			}
+		}
+	})
+}
+
+func TestKeptContextIsBounded(t *testing.T) {
+	got := bounded(map[string]string{"a": strings.Repeat("ü", 1000)}, map[string]string{"b": "x", "c": strings.Repeat("y", 5000)})
+	if len(got["a"]) > maxKeptValue+3 || got["b"] != "x" || !strings.HasSuffix(got["c"], "...") {
+		t.Errorf("got %v", got)
+	}
+	many := map[string]string{}
+	for i := range 100 {
+		many[strings.Repeat("k", i+1)] = strings.Repeat("v", 100)
+	}
+	if got := bounded(many, nil); len(got) > maxKeptContext/100 {
+		t.Errorf("%d properties are kept", len(got))
+	}
+}
+
+func TestALocationIsPausedOutsideItsWindowAndWhenStopped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		day := time.Now() // midnight, in a bubble
+		w.location = func(l *Location) {
+			l.Timetable = Timetable{Open: func(t time.Time) (bool, time.Time) {
+				hour := int(t.Sub(day).Hours()) % 24
+				next := t.Truncate(time.Hour)
+				for {
+					next = next.Add(time.Hour)
+					if h := int(next.Sub(day).Hours()) % 24; h == 6 || h == 22 {
+						return hour >= 6 && hour < 22, next
+					}
+				}
+			}}
+		}
+		e, _ := w.owner(map[string]PortPolicy{"out": {}})
+		defer e.Close()
+		synctest.Wait()
+		if l, _ := e.States(); l[0].State != "outside-window" {
+			t.Errorf("state %s at midnight", l[0].State)
+		}
+		time.Sleep(24*time.Hour - time.Minute)
+		e.SetStopped("in", true) // outside its window: no news for the handler
+		time.Sleep(8 * time.Hour)
+		e.SetStopped("in", false)
+		synctest.Wait()
+		if !e.Poll(t.Context(), "in") || e.Poll(t.Context(), "none") {
+			t.Error("poll now: says nothing of whether a handler was asked")
+		}
+		if want := []string{"pause true", "pause false", "pause true", "pause false", "poll"}; !slices.Equal(w.told, want) {
+			t.Errorf("told %v, want %v", w.told, want)
+		}
+	})
+}
+
+func TestALocationWithHoursIsPolledThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "one")
+		w.location = func(l *Location) {
+			l.Timetable.Next = func(t time.Time) time.Time { return t.Truncate(time.Hour).Add(time.Hour) }
+		}
+		e, s := w.owner(map[string]PortPolicy{"out": {}})
+		defer e.Close()
+		time.Sleep(2*time.Hour + time.Minute)
+		synctest.Wait()
+		if want := []string{"pause true", "poll", "poll"}; !slices.Equal(w.told, want) {
+			t.Errorf("told %v, want %v", w.told, want)
+		}
+		// What a paused handler lists because it was asked to is taken.
+		s.list()
+		synctest.Wait()
+		if len(w.arrivals("out")) != 1 {
+			t.Error("what the poll found was not taken")
+		}
+		if l, _ := e.States(); l[0].NextPoll.IsZero() {
+			t.Error("nobody says when it is polled next")
+		}
+	})
+}

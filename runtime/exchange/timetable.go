@@ -1,0 +1,113 @@
+package exchange
+
+import (
+	"context"
+	"time"
+
+	adapterpb "github.com/fairlead-io/fairlead/sdk/proto"
+)
+
+// Timetable says when a source is looked at. The zero value: always, at the
+// intervals that its handler knows.
+type Timetable struct {
+	// Open reports whether items may be taken up at that time, and when that changes
+	// next (zero: never). Nil: always.
+	Open func(time.Time) (open bool, change time.Time)
+	// Next is the next time after the given one at which a source is polled that is
+	// polled at certain times. Nil: it has none, but an interval.
+	Next func(time.Time) time.Time
+	// Text says when it is open, in words.
+	Text string
+}
+
+func (t Timetable) open(now time.Time) (open bool, change time.Time) {
+	if t.Open == nil {
+		return true, time.Time{}
+	}
+	return t.Open(now)
+}
+
+// Paused reports whether the location's handler is to be started paused at that
+// time: not to look for items by itself.
+func (l Location) Paused(now time.Time) bool {
+	open, _ := l.Timetable.open(now)
+	return l.Stopped || !open || l.Timetable.Next != nil
+}
+
+// longestNap bounds the wait for a change, for the clock may be set.
+const longestNap = time.Minute
+
+// keepTime tells the handler when to look for items.
+func (r *receiver) keepTime(ctx context.Context) {
+	var poll time.Time
+	if next := r.loc.Timetable.Next; next != nil {
+		poll = next(time.Now())
+	}
+	for {
+		now := time.Now()
+		open, change := r.loc.Timetable.open(now)
+		if !poll.IsZero() && !now.Before(poll) {
+			if open && !r.isStopped() {
+				r.say(ctx, r.pollNow())
+			}
+			poll = r.loc.Timetable.Next(now)
+		}
+		r.setTimes(ctx, r.isStopped() || !open || r.loc.Timetable.Next != nil, poll)
+		nap := longestNap
+		for _, t := range []time.Time{change, poll} {
+			if !t.IsZero() {
+				nap = min(nap, max(time.Until(t), time.Millisecond))
+			}
+		}
+		timer := time.NewTimer(nap)
+		select {
+		case <-timer.C:
+		case <-r.wake:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+		timer.Stop()
+	}
+}
+
+// setTimes pauses the handler or has it go on, if that is news to it.
+func (r *receiver) setTimes(ctx context.Context, paused bool, poll time.Time) {
+	r.mu.Lock()
+	r.nextPoll = poll
+	news := r.link != nil && (r.paused == nil || *r.paused != paused)
+	if news {
+		r.paused = &paused
+		if paused {
+			r.waiting.clear() // what is under way goes on
+		}
+	}
+	r.mu.Unlock()
+	if news {
+		r.say(ctx, &adapterpb.ToAdapter{Kind: &adapterpb.ToAdapter_Pause{Pause: &adapterpb.Pause{Location: r.loc.Name, Paused: paused}}})
+	}
+}
+
+func (r *receiver) pollNow() *adapterpb.ToAdapter {
+	return &adapterpb.ToAdapter{Kind: &adapterpb.ToAdapter_Poll{Poll: &adapterpb.Poll{Location: r.loc.Name}}}
+}
+
+// say sends the handler something that is not answered. If that fails, the handler
+// has ended, and the next one hears it again.
+func (r *receiver) say(ctx context.Context, m *adapterpb.ToAdapter) {
+	r.mu.Lock()
+	link := r.link
+	r.mu.Unlock()
+	if link == nil {
+		return
+	}
+	if err := link.Send(ctx, m); err != nil && ctx.Err() == nil {
+		r.log.Debug("handler not told", "error", err)
+	}
+}
+
+func (r *receiver) isStopped() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stopped
+}
