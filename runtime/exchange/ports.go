@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 
+	"golang.org/x/time/rate"
+
 	adapterpb "github.com/fairlead-io/fairlead/sdk/proto"
 )
 
@@ -19,14 +21,26 @@ type Ports struct {
 	// the same message waits for the first to end, even if nobody waits for that
 	// one's answer any more: two attempts must never overlap.
 	flights map[flight]chan struct{}
-	tasks   sync.WaitGroup
+	// rates outlive handlers: one that starts anew must not start a new second.
+	rates map[string]*rate.Limiter
+	tasks sync.WaitGroup
 }
 
 type port struct {
 	name  string
 	link  Link
 	slots chan struct{} // of capacity max_in_flight
+	rate  *rate.Limiter
 	state *adapterpb.EndpointState
+}
+
+// PortLimits bound what goes through a port on one node.
+type PortLimits struct {
+	// MaxInFlight is how many sends are under way at once; below 1 counts as 1.
+	MaxInFlight int
+	// Rate is how many begin per second; 0: as many as there are. After a rest up to a
+	// second's worth may begin at once.
+	Rate float64
 }
 
 type call struct {
@@ -38,14 +52,31 @@ type flight struct{ port, message string }
 
 // NewPorts returns a sending end without ports.
 func NewPorts() *Ports {
-	return &Ports{byName: map[string]*port{}, calls: map[uint64]call{}, flights: map[flight]chan struct{}{}}
+	return &Ports{
+		byName: map[string]*port{}, calls: map[uint64]call{}, flights: map[flight]chan struct{}{}, rates: map[string]*rate.Limiter{},
+	}
 }
 
 // Attach makes the handler behind the link the one that runs the port.
-func (p *Ports) Attach(link Link, name string, maxInFlight int) {
+func (p *Ports) Attach(link Link, name string, limits PortLimits) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.byName[name] = &port{name: name, link: link, slots: make(chan struct{}, max(maxInFlight, 1))}
+	p.byName[name] = &port{name: name, link: link, slots: make(chan struct{}, max(limits.MaxInFlight, 1)), rate: p.limiterLocked(name, limits.Rate)}
+}
+
+// limiterLocked is the port's limiter, nil for none.
+func (p *Ports) limiterLocked(name string, perSecond float64) *rate.Limiter {
+	if perSecond <= 0 {
+		delete(p.rates, name)
+		return nil
+	}
+	limit, burst := rate.Limit(perSecond), max(1, int(perSecond))
+	l := p.rates[name]
+	if l == nil || l.Limit() != limit {
+		l = rate.NewLimiter(limit, burst)
+		p.rates[name] = l
+	}
+	return l
 }
 
 // Detach removes the ports of a handler that has ended.
@@ -111,7 +142,7 @@ func (p *Ports) State(name string) (state, lastError string, runs bool) {
 
 // Send sends through a port that runs here.
 func (p *Ports) Send(ctx context.Context, name string, m *Message) error {
-	reply, err := p.call(ctx, name, m, func(number uint64) *adapterpb.ToAdapter {
+	reply, err := p.call(ctx, name, m, true, func(number uint64) *adapterpb.ToAdapter {
 		return &adapterpb.ToAdapter{Kind: &adapterpb.ToAdapter_Send{Send: &adapterpb.Send{Call: number, Port: name, Message: m}}}
 	})
 	if err != nil {
@@ -122,7 +153,7 @@ func (p *Ports) Send(ctx context.Context, name string, m *Message) error {
 
 // Probe asks a port that runs here whether the message has arrived.
 func (p *Ports) Probe(ctx context.Context, name string, m *Message) (adapterpb.Arrival, error) {
-	reply, err := p.call(ctx, name, m, func(number uint64) *adapterpb.ToAdapter {
+	reply, err := p.call(ctx, name, m, false, func(number uint64) *adapterpb.ToAdapter {
 		return &adapterpb.ToAdapter{Kind: &adapterpb.ToAdapter_Probe{Probe: &adapterpb.Probe{Call: number, Port: name, Message: m}}}
 	})
 	if err != nil {
@@ -131,8 +162,8 @@ func (p *Ports) Probe(ctx context.Context, name string, m *Message) (adapterpb.A
 	return reply.GetProbed().GetArrival(), fromWire(reply.GetProbed().GetError())
 }
 
-// call asks the port's handler one thing about one message.
-func (p *Ports) call(ctx context.Context, name string, m *Message, request func(uint64) *adapterpb.ToAdapter) (*adapterpb.FromAdapter, error) {
+// call asks the port's handler one thing about one message; rated: at its rate.
+func (p *Ports) call(ctx context.Context, name string, m *Message, rated bool, request func(uint64) *adapterpb.ToAdapter) (*adapterpb.FromAdapter, error) {
 	landed, err := p.takeOff(ctx, flight{name, m.GetId()})
 	if err != nil {
 		return nil, Unreachable("send port %s: an earlier attempt at this message has not ended: %v", name, err)
@@ -151,6 +182,12 @@ func (p *Ports) call(ctx context.Context, name string, m *Message, request func(
 		return nil, Unreachable("send port %s: all its sends are under way: %v", name, ctx.Err())
 	}
 	over := func() { <-port.slots; landed() }
+	if rated && port.rate != nil {
+		if err := port.rate.Wait(ctx); err != nil {
+			over()
+			return nil, Unreachable("send port %s: its rate leaves no room in time: %v", name, err)
+		}
+	}
 
 	c := call{port.link, make(chan *adapterpb.FromAdapter, 1)}
 	p.mu.Lock()

@@ -84,8 +84,8 @@ type Handler struct {
 
 // Port is one send port of the host.
 type Port struct {
-	Name        string
-	MaxInFlight int
+	Name   string
+	Limits exchange.PortLimits
 }
 
 // Config is what a Host needs.

@@ -149,7 +149,7 @@ func start(l *launcher) (*Host, *fakeLease, *exchange.Ports) {
 	ports := exchange.NewPorts()
 	h := Start(Config{
 		Name: "h", Ports: ports, Lease: lease, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Handlers: []Handler{{Adapter: "fake", Ports: []Port{{Name: "out", MaxInFlight: 1}}, Launch: l.launch}},
+		Handlers: []Handler{{Adapter: "fake", Ports: []Port{{Name: "out", Limits: exchange.PortLimits{MaxInFlight: 1}}}, Launch: l.launch}},
 	})
 	return h, lease, ports
 }

@@ -224,7 +224,7 @@ func (r *run) attach(p Process) {
 		r.h.cfg.Exchange.Attach(p, r.spec.Locations)
 	}
 	for _, port := range r.spec.Ports {
-		r.h.cfg.Ports.Attach(p, port.Name, port.MaxInFlight)
+		r.h.cfg.Ports.Attach(p, port.Name, port.Limits)
 	}
 	for _, s := range p.Rejected() {
 		r.log.Error("endpoint rejected by its adapter", "endpoint", s.GetEndpoint(), "error", s.GetError().GetText())

@@ -84,6 +84,33 @@ func (c *contacts) answers(id raft.ServerID) bool {
 	return ok && now.Sub(f.at) <= c.gap
 }
 
+// within reports whether the follower has answered within that time.
+func (c *contacts) within(id raft.ServerID, d time.Duration) bool {
+	now := c.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f, ok := c.seen[id]
+	return ok && now.Sub(f.at) <= d
+}
+
+// Heard reports whether the node has answered this one, which leads, within that
+// time. A leader hears itself.
+func (l *Ledger) Heard(node string, within time.Duration) bool {
+	if node == l.cfg.Node {
+		return true
+	}
+	servers, err := l.Servers()
+	if err != nil {
+		return false
+	}
+	for _, s := range servers {
+		if s.Node == node && l.contacts.within(s.id(), within) {
+			return true
+		}
+	}
+	return false
+}
+
 // Close implements raft.WithClose.
 func (c *contacts) Close() error {
 	if t, ok := c.Transport.(raft.WithClose); ok {

@@ -110,7 +110,7 @@ func (n *Node) handlers(h hostPlan, lease host.Lease) []host.Handler {
 			if e.receive {
 				spec.Locations = append(spec.Locations, e.name)
 			} else {
-				spec.Ports = append(spec.Ports, host.Port{Name: e.name, MaxInFlight: e.maxInFlight})
+				spec.Ports = append(spec.Ports, host.Port{Name: e.name, Limits: exchange.PortLimits{MaxInFlight: e.maxInFlight, Rate: e.rate}})
 			}
 		}
 		hs = append(hs, spec)

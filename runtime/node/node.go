@@ -226,7 +226,7 @@ func (n *Node) openOwnership() {
 	n.pool = handler.NewPool(handler.PoolConfig{RuntimeDir: n.runDir(), Inherit: n.inherit(), Log: n.log})
 	n.onStop(func(context.Context) error { n.pool.Close(); return nil })
 	n.coordinator = ownership.NewCoordinator(ownership.CoordinatorConfig{
-		Log: n.ledger, TTL: n.profile.Lease, Plan: n.cluster, Now: bootclock.Now, Logger: n.log,
+		Log: n.ledger, TTL: n.profile.Lease, Plan: n.cluster, Heard: n.ledger.Heard, Now: bootclock.Now, Logger: n.log,
 	})
 	n.tenant = ownership.NewTenant(ownership.TenantConfig{
 		Replica: n.ledger, Session: n.session, NewIncarnation: newID,

@@ -99,6 +99,8 @@ type endpoint struct {
 	properties  map[string]any
 	every       time.Duration
 	maxInFlight int
+	rate        float64 // of sends, per second; 0: no limit
+	ordered     bool
 }
 
 // defaultDrain is how long a group may take to drain where no host says so.
@@ -121,7 +123,6 @@ func (n *Node) planFor(group string) *groupPlan {
 		maps.Copy(holders, s.GetHolders())
 	})
 	if d == nil {
-		plan.fingerprint()
 		return plan
 	}
 	for name, p := range d.SendPorts {
@@ -140,7 +141,7 @@ func (n *Node) planFor(group string) *groupPlan {
 			plan.foreign = append(plan.foreign, location)
 		}
 	}
-	plan.fingerprint()
+	plan.fingerprint(d)
 	return plan
 }
 
@@ -214,27 +215,25 @@ func (g *groupPlan) addHost(d *config.Deployment, name string, held func(locatio
 
 // fingerprint tells plans apart by all that the work is built from. It holds no
 // resolved secrets.
-func (g *groupPlan) fingerprint() {
-	type seen struct {
-		Name, Adapter string
-		Receive       bool
-		Properties    map[string]any
-		Every         time.Duration
-		MaxInFlight   int
-	}
+func (g *groupPlan) fingerprint(d *config.Deployment) {
 	var all []any
 	for _, h := range g.hosts {
-		all = append(all, h.restart)
+		all = append(all, h.name, h.restart)
 		for _, adapter := range sortedNames(h.endpoints) {
 			for _, e := range h.endpoints[adapter] {
-				all = append(all, h.name, seen{e.name, adapter, e.receive, e.properties, e.every, e.maxInFlight})
+				if e.receive {
+					all = append(all, e.name, d.ReceiveLocations[e.name])
+				} else {
+					all = append(all, e.name, d.SendPorts[e.name])
+				}
 			}
 		}
 	}
 	for _, l := range g.locations {
-		all = append(all, l)
 		for _, p := range l.Ports {
-			all = append(all, g.ports[p])
+			port := d.SendPorts[p]
+			port.Endpoint = nil // whoever runs it follows that
+			all = append(all, p, port)
 		}
 	}
 	data, err := json.Marshal(all)

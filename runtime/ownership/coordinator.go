@@ -36,6 +36,9 @@ type CoordinatorConfig struct {
 	// Plan turns the ledger's state into what placement looks at. It runs under
 	// the ledger's lock and must not keep the state.
 	Plan func(*pb.State) placement.Cluster
+	// Heard reports whether the node has answered this one as the ledger's leader
+	// within that time. Nil: nobody knows. It must not block.
+	Heard func(node string, within time.Duration) bool
 	// Now is the boot clock.
 	Now    func() bootclock.Time
 	Logger *slog.Logger

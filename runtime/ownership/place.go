@@ -48,13 +48,12 @@ func (l *leadership) inherit(s *pb.State, gone *pb.Session, why string) []*pb.Pl
 	return ps
 }
 
-// plan is the placement's view with those nodes only that have renewed their
-// lease under this leader, and lately.
+// plan is the placement's view with those nodes only that are there.
 func (l *leadership) plan(s *pb.State) placement.Cluster {
 	plan := l.cfg.Plan(s)
 	fresh := plan.Nodes[:0]
 	for _, n := range plan.Nodes {
-		if l.fresh(n.Incarnation) {
+		if l.there(n.Incarnation, n.Name) {
 			fresh = append(fresh, n)
 		}
 	}
@@ -62,9 +61,17 @@ func (l *leadership) plan(s *pb.State) placement.Cluster {
 	return plan
 }
 
-func (l *leadership) fresh(incarnation string) bool {
-	seen := l.seen[incarnation]
-	return seen.renewed && l.cfg.Now().Sub(seen.at) < l.cfg.TTL*3/4
+// there reports whether the incarnation has renewed its lease under this leader, and
+// lately. A new leader, to whom nobody has had the time, takes a node's word in the
+// ledger for it: that its process lives, which decides nothing but where a group goes.
+// Whether it may act there is its lease's business.
+func (l *leadership) there(incarnation, node string) bool {
+	now := l.cfg.Now()
+	if seen := l.seen[incarnation]; seen.renewed {
+		return now.Sub(seen.at) < l.cfg.TTL*3/4
+	}
+	led := now.Sub(l.since)
+	return l.cfg.Heard != nil && led < l.cfg.TTL/2 && l.cfg.Heard(node, led)
 }
 
 // unowned places the groups without an owner. A new leader waits until every node
@@ -116,7 +123,7 @@ func anyUnowned(s *pb.State) bool {
 // freshNodes counts the incarnations that plan leaves in.
 func (l *leadership) freshNodes(s *pb.State) (n int) {
 	for id, session := range s.GetSessions() {
-		if !session.GetExpired() && l.fresh(id) {
+		if !session.GetExpired() && l.there(id, session.GetNode()) {
 			n++
 		}
 	}
@@ -125,7 +132,7 @@ func (l *leadership) freshNodes(s *pb.State) (n int) {
 
 func (l *leadership) allRenewed(s *pb.State) bool {
 	for id, session := range s.GetSessions() {
-		if !session.GetExpired() && !l.fresh(id) {
+		if !session.GetExpired() && !l.there(id, session.GetNode()) {
 			return false
 		}
 	}

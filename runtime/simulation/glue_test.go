@@ -18,7 +18,7 @@ import (
 func (p *process) wireUp() {
 	log := slog.New(slog.DiscardHandler)
 	p.coord = ownership.NewCoordinator(ownership.CoordinatorConfig{
-		Log: p.n.w.sabotage.log(p), TTL: ttl, Plan: p.cluster,
+		Log: p.n.w.sabotage.log(p), TTL: ttl, Plan: p.cluster, Heard: p.ledger.Heard,
 		Now: p.n.w.sabotage.leaderClock(p), Logger: log,
 	})
 	renew, now := p.n.w.sabotage.tenantClock(p)
