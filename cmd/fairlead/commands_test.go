@@ -49,6 +49,30 @@ func TestOutputOfEachCommand(t *testing.T) {
 		"message-list":       {quietNode(), []string{"message", "list", "--state", "suspended"}},
 		"message-list-empty": {&fakeNode{}, []string{"message", "list"}},
 		"message-list-none":  {&fakeNode{}, []string{"message", "list", "-o", "json"}},
+		"message-history":    {quietNode(), []string{"message", "list", "--history"}},
+		"message-list-json":  {quietNode(), []string{"message", "list", "-o", "json"}},
+		"message-show":       {quietNode(), []string{"message", "show", suspendedID}},
+		"message-show-short": {quietNode(), []string{"message", "show", settledID[:8]}},
+		"message-show-json":  {quietNode(), []string{"message", "show", suspendedID, "-o", "json"}},
+		"message-resume":     {quietNode(), []string{"message", "resume", suspendedID}},
+		"message-dry-run":    {quietNode(), []string{"message", "discard", "--all", "--location", "supplier-orders", "--dry-run"}},
+		"message-discard":    {quietNode(), []string{"message", "discard", "--all", "--yes", "-o", "json"}},
+		"location-list":      {troubledNode(), []string{"location", "list"}},
+		"location-list-json": {troubledNode(), []string{"location", "list", "-o", "json"}},
+		"location-show":      {troubledNode(), []string{"location", "show", "supplier-orders"}},
+		"location-quiet":     {quietNode(), []string{"location", "show", "supplier-orders"}},
+		"location-stop":      {haltedNode(), []string{"location", "stop", "supplier-orders"}},
+		"location-poll":      {troubledNode(), []string{"location", "poll", "supplier-orders"}},
+		"port-list":          {troubledNode(), []string{"port", "list"}},
+		"port-list-json":     {troubledNode(), []string{"port", "list", "-o", "json"}},
+		"port-show":          {troubledNode(), []string{"port", "show", "erp"}},
+		"port-stop":          {haltedNode(), []string{"port", "stop", "erp"}},
+		"port-start":         {quietNode(), []string{"port", "start", "erp"}},
+		"status-stopped":     {haltedNode(), []string{"status"}},
+		"route-test":         {quietNode(), []string{"route", "test", "--location", "supplier-orders"}},
+		"route-test-json":    {quietNode(), []string{"route", "test", "--location", "supplier-orders", "-o", "json"}},
+		"route-nowhere":      {&fakeNode{route: api.RouteReply{Reason: "there are no routes"}}, []string{"route", "test", "--location", "x"}},
+		"events-of-a-kind":   {quietNode(), []string{"events", "--kind", "deployed"}},
 		"adapter-list":       {quietNode(), []string{"adapter", "list"}},
 		"adapter-describe":   {quietNode(), []string{"adapter", "describe", "ftp"}},
 		"adapter-broken":     {quietNode(), []string{"adapter", "describe", "broken"}},
@@ -110,8 +134,8 @@ func TestWhatIsSentToTheNode(t *testing.T) {
 		t.Errorf("moved %q", got)
 	}
 	fairlead(t, "message", "list", "--state", "in-doubt", "--address", address)
-	if node.asked != "in-doubt" {
-		t.Errorf("asked for messages in state %q", node.asked)
+	if node.asked.State != "in-doubt" {
+		t.Errorf("asked for messages in state %q", node.asked.State)
 	}
 	r := fairleadIn(t, environment{in: strings.NewReader("hosts: {}")}, "deploy", "-", "--dry-run", "--address", address)
 	want := api.DeployRequest{Name: "stdin.yaml", Source: "hosts: {}", DryRun: true}
@@ -126,6 +150,9 @@ func TestWhatIsSentToTheNode(t *testing.T) {
 func TestExitStatus(t *testing.T) {
 	good := serve(t, quietNode())
 	failing := func(err error) string { return serve(t, &fakeNode{err: err}) }
+	outside := quietNode()
+	outside.err = api.Conflict("location supplier-orders is outside its window until 06:00")
+	closed := serve(t, outside)
 	nobody := "unix:" + filepath.Join(t.TempDir(), "none")
 	for name, tt := range map[string]struct {
 		args []string
@@ -147,6 +174,28 @@ func TestExitStatus(t *testing.T) {
 		"negative timeout":     {[]string{"status", "--timeout", "-1s"}, 2, "timeout"},
 		"address that is none": {[]string{"status", "--address", "ftp://x"}, 2, "unix:/path"},
 		"unknown state":        {[]string{"message", "list", "--state", "lost"}, 2, "suspended, in-doubt"},
+		"no such location":     {[]string{"location", "show", "x", "--address", good}, 4, `no receive location "x"; there is supplier-orders`},
+		"stop no location":     {[]string{"location", "stop", "x", "--address", good}, 4, "no receive location"},
+		"poll in vain":         {[]string{"location", "poll", "supplier-orders", "--address", closed}, 1, "outside its window"},
+		"no such port":         {[]string{"port", "show", "x", "--address", good}, 4, `no send port "x"; there is erp`},
+		"start no port":        {[]string{"port", "start", "x", "--address", good}, 4, "no send port"},
+		"group location alone": {[]string{"location"}, 2, "say which command"},
+		"group port alone":     {[]string{"port"}, 2, "say which command"},
+		"group route alone":    {[]string{"route"}, 2, "say which command"},
+		"poll a port":          {[]string{"port", "poll", "erp"}, 2, "unknown command"},
+		"no such message":      {[]string{"message", "show", "0199ffff", "--address", good}, 4, "no message begins with 0199ffff"},
+		"ID too short":         {[]string{"message", "show", "0199", "--address", good}, 2, "first 8 characters"},
+		"wrong condition":      {[]string{"message", "list", "--where", "port == 1"}, 2, "known are id, location"},
+		"unknown kind":         {[]string{"events", "--kind", "item-lost"}, 2, "item-suspended"},
+		"since tomorrow":       {[]string{"message", "list", "--since", "tomorrow"}, 2, "want how long ago"},
+		"limit too high":       {[]string{"message", "list", "--limit", "20000"}, 2, "want 1 to 10000"},
+		"route of nothing":     {[]string{"route", "test"}, 2, "--location with --context, or --message"},
+		"context of no value":  {[]string{"route", "test", "--location", "x", "--context", "ftp.name"}, 2, "want NAME=VALUE"},
+		"context given twice":  {[]string{"route", "test", "--location", "x", "--context", "a=1", "--context", "a=2"}, 2, "each name once"},
+		"route of no file":     {[]string{"route", "test", "--location", "x", "-f", "/nonexistent.yaml"}, 2, "no such file"},
+		"route of empty file":  {[]string{"route", "test", "--location", "x", "-f", "-"}, 2, "is empty"},
+		"route of no context":  {[]string{"route", "test", "--message", settledID, "--address", good}, 1, "is not kept"},
+		"route of wrong file":  {[]string{"route", "test", "--location", "x", "--address", failing(api.Invalid("app.yaml:1:1: unknown key"))}, 2, "app.yaml:1:1: unknown key"},
 		"file that is missing": {[]string{"deploy", "/nonexistent.yaml"}, 2, "no such file"},
 		"wrong deployment":     {[]string{"deploy", "-", "--address", good}, 2, "source is empty"},
 		"fast watch":           {[]string{"status", "--watch", "--interval", "1ms", "--address", good}, 2, "at least 100ms"},

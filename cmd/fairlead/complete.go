@@ -85,3 +85,21 @@ func groupNames(ctx context.Context, client *api.Client) ([]string, error) {
 	}
 	return list, err
 }
+
+func locationNames(ctx context.Context, client *api.Client) ([]string, error) {
+	locations, err := client.Locations(ctx)
+	list := make([]string, 0, len(locations))
+	for _, l := range locations {
+		list = append(list, l.Name)
+	}
+	return list, err
+}
+
+func portNames(ctx context.Context, client *api.Client) ([]string, error) {
+	ports, err := client.Ports(ctx)
+	list := make([]string, 0, len(ports))
+	for _, p := range ports {
+		list = append(list, p.Name)
+	}
+	return list, err
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +21,8 @@ type eventFilter struct {
 	group string
 	// node is whom it happened to, or from whom or to whom a group went.
 	node string
+	// kinds are those shown; none: all.
+	kinds []string
 	// from is the earliest time.
 	from time.Time
 }
@@ -29,6 +32,8 @@ func (f *eventFilter) shows(e api.Event) bool {
 	case f.group != "" && e.Group != f.group:
 		return false
 	case f.node != "" && e.Node != f.node && e.From != f.node && e.To != f.node:
+		return false
+	case len(f.kinds) > 0 && !slices.Contains(f.kinds, e.Kind):
 		return false
 	}
 	return f.from.IsZero() || !e.At.Before(f.from)
@@ -44,11 +49,16 @@ func newEventsCommand(c *cli) *cobra.Command {
 		Short: "Show what happened in the cluster",
 		Long: `Show what happened in the cluster, oldest first: who owned what, from which node it
 came, why, under which epoch, and how long nobody can have acted in between; orders,
-deployments and suspended items. Every node shows the same events; the cluster keeps
+deployments, and items that were suspended, resumed or discarded. Every node shows the same events; the cluster keeps
 the newest thousand.`,
 		Example: "  fairlead events --follow --group edi --since 2h",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, kind := range filter.kinds {
+				if !slices.Contains(api.EventKinds, kind) {
+					return &usageError{fmt.Errorf("kind %q: want %s", kind, strings.Join(api.EventKinds, ", "))}
+				}
+			}
 			if since < 0 {
 				return &usageError{fmt.Errorf("since %s: want how long ago, such as 2h", since)}
 			}
@@ -63,9 +73,11 @@ the newest thousand.`,
 	f.Uint64Var(&after, "after", 0, "only events after this index")
 	f.StringVar(&filter.group, "group", "", "only events of this group")
 	f.StringVar(&filter.node, "node", "", "only events of this node, and of groups that came to it or left it")
+	f.StringSliceVar(&filter.kinds, "kind", nil, "only events of these kinds, such as item-suspended,items-resumed")
 	f.DurationVar(&since, "since", 0, "only events of this last time, such as 2h, by this machine's clock")
 	must(cmd.RegisterFlagCompletionFunc("group", c.completeFlag(groupNames)))
 	must(cmd.RegisterFlagCompletionFunc("node", c.completeFlag(nodeNames)))
+	must(cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions(api.EventKinds, cobra.ShellCompDirectiveNoFileComp)))
 	return cmd
 }
 
@@ -202,7 +214,7 @@ func renderEvent(p *page, e api.Event) {
 
 func eventStyle(kind string) style {
 	switch kind {
-	case "node-expired", "group-unowned", "group-failed", "item-suspended":
+	case "node-expired", "group-unowned", "group-failed", "item-suspended", "items-discarded":
 		return warn
 	default:
 		return plain

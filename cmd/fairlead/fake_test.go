@@ -44,11 +44,20 @@ type fakeNode struct {
 	orders   []string
 	deployed []api.DeployRequest
 	moved    []string
-	asked    string
-	live     chan api.Event
+	asked    api.MessageFilter
+	messaged []string
+	tested   []api.RouteRequest
+	route    api.RouteReply
+	done     api.OrderReply
+	// truncated says that there are more messages.
+	truncated bool
+	live      chan api.Event
 }
 
-var _ api.Backend = (*fakeNode)(nil)
+var (
+	_ api.Backend  = (*fakeNode)(nil)
+	_ api.Exchange = (*fakeNode)(nil)
+)
 
 func (f *fakeNode) Status(context.Context) (*api.Status, error) { return &f.status, f.err }
 
@@ -98,9 +107,89 @@ func (f *fakeNode) given() []string {
 
 func (f *fakeNode) Explain(context.Context, string) ([]string, error) { return f.explain, f.err }
 
-func (f *fakeNode) Messages(_ context.Context, state string) ([]api.Message, error) {
-	f.asked = state
-	return f.messages, f.err
+func (f *fakeNode) Messages(_ context.Context, filter api.MessageFilter) (*api.MessageList, error) {
+	f.asked = filter
+	found := &api.MessageList{Truncated: f.truncated}
+	m, err := filter.Matcher()
+	if err != nil {
+		return nil, err
+	}
+	for i := range f.messages {
+		if matches, err := m.Matches(&f.messages[i]); err != nil {
+			return nil, err
+		} else if matches {
+			found.Messages = append(found.Messages, f.messages[i])
+		}
+	}
+	return found, f.err
+}
+
+func (f *fakeNode) Message(_ context.Context, id string) (*api.Message, error) {
+	for i := range f.messages {
+		if f.messages[i].ID == id {
+			return &f.messages[i], f.err
+		}
+	}
+	return nil, api.NotFound("no message %s", id)
+}
+
+func (f *fakeNode) ResumeMessages(_ context.Context, o api.MessageOrder) (*api.OrderReply, error) {
+	return f.carryOut("resume", o)
+}
+
+func (f *fakeNode) DiscardMessages(_ context.Context, o api.MessageOrder) (*api.OrderReply, error) {
+	return f.carryOut("discard", o)
+}
+
+func (f *fakeNode) carryOut(verb string, o api.MessageOrder) (*api.OrderReply, error) {
+	text := verb + " " + strings.Join(o.IDs, ",")
+	if o.Filter != nil {
+		text += "all of " + o.Filter.Location + " " + o.Filter.Port + " " + o.Filter.Where
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.messaged = append(f.messaged, strings.TrimSpace(text+" to "+o.Port))
+	return &f.done, f.err
+}
+
+// messagesGiven are the orders about messages.
+func (f *fakeNode) messagesGiven() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.messaged)
+}
+
+func (f *fakeNode) Location(_ context.Context, name string) (*api.LocationStatus, error) {
+	for i := range f.status.ReceiveLocations {
+		if f.status.ReceiveLocations[i].Name == name {
+			return &f.status.ReceiveLocations[i], f.err
+		}
+	}
+	return nil, api.NotFound("no receive location %q; there is supplier-orders", name)
+}
+
+func (f *fakeNode) SetLocation(ctx context.Context, name, order string) (*api.LocationStatus, error) {
+	f.ordered("location " + name + " " + order)
+	return f.Location(ctx, name)
+}
+
+func (f *fakeNode) Port(_ context.Context, name string) (*api.PortStatus, error) {
+	for i := range f.status.SendPorts {
+		if f.status.SendPorts[i].Name == name {
+			return &f.status.SendPorts[i], f.err
+		}
+	}
+	return nil, api.NotFound("no send port %q; there is erp", name)
+}
+
+func (f *fakeNode) SetPort(ctx context.Context, name, order string) (*api.PortStatus, error) {
+	f.ordered("port " + name + " " + order)
+	return f.Port(ctx, name)
+}
+
+func (f *fakeNode) TestRoute(_ context.Context, r api.RouteRequest) (*api.RouteReply, error) {
+	f.tested = append(f.tested, r)
+	return &f.route, f.err
 }
 
 func (f *fakeNode) Adapters(context.Context) ([]api.Adapter, error) { return f.adapters, f.err }
@@ -169,8 +258,27 @@ func quietNode() *fakeNode {
 		host: api.HostStatus{Name: "intake", Group: "edi", Clustered: true, Owner: "node-a", Epoch: 4, State: "running", Reason: "preferred owner",
 			Pinned: "node-a", Failures: 1, Standby: "node-b (warm)", Since: at(1763812860), LastOwner: "node-b",
 			Handlers: []api.HandlerStatus{{Adapter: "ftp", Node: "node-a", PID: 4711, State: "running", Restarts: 1, Error: "exited: signal: killed"}}},
-		messages: []api.Message{{ID: "0199a0b0-0000-7000-8000-000000000001", Location: "supplier-orders", Key: "/out/order-7.edi|120|1763812800",
-			State: "suspended", Pending: []string{"erp", "archive"}, Delivered: []string{}, Reason: "550 no such stream", Since: time.Unix(1763812800, 0)}},
+		messages: []api.Message{
+			{ID: suspendedID, Location: "supplier-orders", Key: "/out/order-7.edi|120|1763812800", Name: "order-7.edi", Size: 120, Node: "node-a",
+				State: api.MessageSuspended, Pending: []string{"erp", "archive"}, Delivered: []string{}, Reason: "550 no such stream",
+				Since: time.Unix(1763812860, 0).UTC(), Received: at(1763812800),
+				Where:    "at its source, unchanged when it was last looked at",
+				Attempts: []api.Attempt{{At: time.Unix(1763812801, 0).UTC(), Port: "erp", Error: "550 no such stream"}},
+				Context:  map[string]string{"ftp.name": "order-7.edi", "fairlead.location": "supplier-orders"},
+				History: []api.Step{
+					{At: time.Unix(1763812800, 0).UTC(), Kind: api.StepReceived, Node: "node-a", Size: 120},
+					{At: time.Unix(1763812801, 0).UTC(), Kind: api.StepFailed, Node: "node-a", Port: "erp", Attempt: 1, Text: "550 no such stream"},
+					{At: time.Unix(1763812860, 0).UTC(), Kind: api.StepSuspended, Node: "node-a", Text: "550 no such stream"},
+				}},
+			{ID: settledID, Location: "supplier-orders", Key: "/out/order-6.edi|80|1763812700", Name: "order-6.edi", State: api.MessageSettled,
+				Delivered: []string{"erp"}, Since: time.Unix(1763812702, 0).UTC(), Settled: at(1763812702)},
+		},
+		route: api.RouteReply{To: []string{"archive"}, Reason: "1 of 3 routes matches", Rules: []api.RouteRule{
+			{Index: 0, Name: "orders", When: `context["ftp.name"].endsWith(".edi")`, To: []string{"erp", "archive"}},
+			{Index: 1, When: `context["mail.from"] == "x"`, To: []string{"erp"}, Error: "the message has no property mail.from"},
+			{Index: 2, Name: "rest", To: []string{"archive"}, Matched: true},
+		}},
+		done: api.OrderReply{Done: 1},
 		adapters: []api.Adapter{
 			{Name: "broken", Path: "/usr/lib/fairlead/adapters/fairlead-adapter-broken", Error: "adapter broken: not executable"},
 			{Name: "ftp", Version: "1.0.0", Summary: "Files on an FTP server.", Path: "/usr/lib/fairlead/adapters/fairlead-adapter-ftp",
@@ -188,6 +296,11 @@ func quietNode() *fakeNode {
 		reply:    api.DeployReply{Version: 8, Changed: true, Warnings: []string{"send port archive is used by no route"}},
 	}
 }
+
+const (
+	suspendedID = "0199a0b0-0000-7000-8000-000000000001"
+	settledID   = "0199a0b1-0000-7000-8000-000000000002"
+)
 
 func at(unix int64) *time.Time {
 	t := time.Unix(unix, 0).UTC()
@@ -214,8 +327,19 @@ func troubledNode() *fakeNode {
 		Reason: "2 failovers in 6h0m0s", Failures: 2, FailedUntil: at(1763816400), LastOwner: "node-b"})
 	l := &f.status.ReceiveLocations[0]
 	l.State, l.Node, l.InDoubt, l.Suspended, l.LastError = "backing-off", "", 2, 1, "530 login incorrect\x1b[31m\nsecond line"
+	l.Settling, l.Held, l.NextPoll, l.Window = 3, 5, at(1763812890), "closes at 22:00 (Europe/Paris)"
 	p := &f.status.SendPorts[0]
 	p.State, p.Retrying, p.LastError = "backing-off", 3, "dial tcp 10.0.0.21:4222: connection refused"
+	p.Down, p.DownSince, p.RetryAt, p.Rate = true, at(1763812800), at(1763812860), "50/s"
+	return f
+}
+
+// haltedNode is the quiet cluster with its endpoints stopped by order.
+func haltedNode() *fakeNode {
+	f := quietNode()
+	l, p := &f.status.ReceiveLocations[0], &f.status.SendPorts[0]
+	l.State, l.Stopped = "stopped", true
+	p.State, p.Stopped = "stopped", true
 	return f
 }
 

@@ -135,6 +135,24 @@ func (p *page) section(title string, header []string, rows [][]cell) {
 	p.table(header, rows)
 }
 
+// fact is one thing that is known.
+type fact struct{ name, value string }
+
+// facts writes one thing a line, and "-" where nothing is known.
+func (p *page) facts(all []fact) {
+	width := 0
+	for _, f := range all {
+		width = max(width, utf8.RuneCountInString(f.name))
+	}
+	for _, f := range all {
+		value := cell{text: clean(f.value)}
+		if value.text == "" {
+			value = cell{"-", dim}
+		}
+		p.row([]cell{{f.name, dim}, value}, []int{width})
+	}
+}
+
 // table writes aligned columns. An empty cell is shown as "-", so that columns can
 // be counted.
 func (p *page) table(header []string, rows [][]cell) {

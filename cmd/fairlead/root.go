@@ -30,6 +30,8 @@ type environment struct {
 	getenv   func(string) string
 	// terminal says that out is read by a person.
 	terminal bool
+	// keyboard says that in is typed by a person.
+	keyboard bool
 	// executable is the path of this binary.
 	executable string
 }
@@ -40,6 +42,7 @@ func osEnvironment() environment {
 		in: os.Stdin, out: os.Stdout, err: os.Stderr,
 		getenv:     os.Getenv,
 		terminal:   isTerminal(os.Stdout),
+		keyboard:   isTerminal(os.Stdin),
 		executable: exe,
 	}
 }
@@ -104,6 +107,9 @@ func commands(c *cli) []*cobra.Command {
 		newStatusCommand(c),
 		newHostCommand(c),
 		newNodeCommand(c),
+		newLocationCommand(c),
+		newPortCommand(c),
+		newRouteCommand(c),
 		newMessageCommand(c),
 		newAdapterCommand(c),
 		newEventsCommand(c),

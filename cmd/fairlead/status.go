@@ -180,6 +180,9 @@ func attention(s *api.Status) []string {
 		}
 	}
 	for _, l := range s.ReceiveLocations {
+		if l.Stopped {
+			add("location %s is stopped by order: fairlead location start %s", l.Name, l.Name)
+		}
 		if l.State == "backing-off" || l.State == "rejected" || l.State == "waiting-for-spool" {
 			add("location %s is %s%s", l.Name, l.State, because(l.LastError))
 		}
@@ -189,10 +192,22 @@ func attention(s *api.Status) []string {
 		if l.InDoubt > 0 {
 			add("location %s has %s: fairlead message list --state in-doubt", l.Name, plural(l.InDoubt, "message")+" in doubt")
 		}
+		if l.Held > 0 {
+			add("location %s has %s held behind a suspended one: fairlead message list --location %s", l.Name, plural(l.Held, "item"), l.Name)
+		}
 	}
-	for _, port := range s.SendPorts {
-		if look(port.State) == bad || look(port.State) == warn && port.LastError != "" || port.Retrying > 0 {
-			add("port %s is %s, %s%s", port.Name, port.State, plural(port.Retrying, "message")+" waiting to be sent again", because(port.LastError))
+	for i := range s.SendPorts {
+		port := &s.SendPorts[i]
+		if port.Stopped {
+			add("port %s is stopped by order: fairlead port start %s", port.Name, port.Name)
+			continue
+		}
+		if look(port.State) == bad || look(port.State) == warn && port.LastError != "" || port.Retrying > 0 || port.Down {
+			down := ""
+			if port.Down {
+				down = downText(port)
+			}
+			add("port %s is %s%s, %s%s", port.Name, port.State, down, plural(port.Retrying, "message")+" waiting to be sent again", because(port.LastError))
 		}
 	}
 	return lines

@@ -114,15 +114,6 @@ func (c *Client) MoveHost(ctx context.Context, name, to string) (*MoveReply, err
 	return &reply, err
 }
 
-// Messages implements Backend.
-func (c *Client) Messages(ctx context.Context, state string) ([]Message, error) {
-	q := url.Values{}
-	if state != "" {
-		q.Set("state", state)
-	}
-	return get[[]Message](ctx, c, "/v1/messages", q)
-}
-
 // Adapters implements Backend.
 func (c *Client) Adapters(ctx context.Context) ([]Adapter, error) {
 	return get[[]Adapter](ctx, c, "/v1/adapters", nil)

@@ -31,7 +31,10 @@ type fakeBackend struct {
 	mu       sync.Mutex
 	deployed []DeployRequest
 	moved    []MoveRequest
-	asked    []string
+	asked    []MessageFilter
+	resumed  []MessageOrder
+	given    []MessageOrder // to discard
+	tested   []RouteRequest
 	// orders are those given, as "node NAME ORDER"; patience is how long the context
 	// of the last one lasts.
 	orders   []string
@@ -42,7 +45,10 @@ type fakeBackend struct {
 	following int
 }
 
-var _ Backend = (*fakeBackend)(nil)
+var (
+	_ Backend  = (*fakeBackend)(nil)
+	_ Exchange = (*fakeBackend)(nil)
+)
 
 func (f *fakeBackend) Status(ctx context.Context) (*Status, error) {
 	if f.hold != nil {
@@ -103,11 +109,88 @@ func (f *fakeBackend) Explain(_ context.Context, host string) ([]string, error) 
 	return []string{"node-a: owns it", "node-b: adapter ftp 1.0.0 missing"}, f.err
 }
 
-func (f *fakeBackend) Messages(_ context.Context, state string) ([]Message, error) {
+func (f *fakeBackend) Messages(_ context.Context, filter MessageFilter) (*MessageList, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.asked = append(f.asked, state)
-	return f.messages, f.err
+	f.asked = append(f.asked, filter)
+	if f.err != nil {
+		return nil, f.err
+	}
+	matcher, err := filter.Matcher()
+	if err != nil {
+		return nil, err
+	}
+	found := &MessageList{}
+	for i := range f.messages {
+		matches, err := matcher.Matches(&f.messages[i])
+		if err != nil {
+			return nil, err
+		}
+		if matches && len(found.Messages) == matcher.Filter.Limit {
+			found.Truncated = true
+		} else if matches {
+			found.Messages = append(found.Messages, f.messages[i])
+		}
+	}
+	return found, nil
+}
+
+func (f *fakeBackend) Message(_ context.Context, id string) (*Message, error) {
+	for i := range f.messages {
+		if f.messages[i].ID == id {
+			return &f.messages[i], f.err
+		}
+	}
+	return nil, NotFound("no message %s", id)
+}
+
+func (f *fakeBackend) ResumeMessages(_ context.Context, o MessageOrder) (*OrderReply, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.resumed = append(f.resumed, o)
+	return &OrderReply{Done: 2}, f.err
+}
+
+func (f *fakeBackend) DiscardMessages(_ context.Context, o MessageOrder) (*OrderReply, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.given = append(f.given, o)
+	return &OrderReply{Done: 1, Skipped: []SkippedMessage{{ID: idB, Reason: "it is in flight"}}}, f.err
+}
+
+func (f *fakeBackend) Location(_ context.Context, name string) (*LocationStatus, error) {
+	for i := range f.status.ReceiveLocations {
+		if f.status.ReceiveLocations[i].Name == name {
+			return &f.status.ReceiveLocations[i], f.err
+		}
+	}
+	return nil, NotFound("no receive location %q", name)
+}
+
+func (f *fakeBackend) SetLocation(ctx context.Context, name, order string) (*LocationStatus, error) {
+	f.ordered(ctx, "location "+name+" "+order)
+	return f.Location(ctx, name)
+}
+
+func (f *fakeBackend) Port(_ context.Context, name string) (*PortStatus, error) {
+	for i := range f.status.SendPorts {
+		if f.status.SendPorts[i].Name == name {
+			return &f.status.SendPorts[i], f.err
+		}
+	}
+	return nil, NotFound("no send port %q", name)
+}
+
+func (f *fakeBackend) SetPort(ctx context.Context, name, order string) (*PortStatus, error) {
+	f.ordered(ctx, "port "+name+" "+order)
+	return f.Port(ctx, name)
+}
+
+func (f *fakeBackend) TestRoute(_ context.Context, r RouteRequest) (*RouteReply, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.tested = append(f.tested, r)
+	return &RouteReply{Rules: []RouteRule{{Index: 0, When: "false"}}, Reason: "no route matches"}, f.err
 }
 
 func (f *fakeBackend) Adapters(context.Context) ([]Adapter, error) { return f.adapters, f.err }
@@ -176,6 +259,13 @@ func (f *fakeBackend) followers() int {
 
 func (f *fakeBackend) Ready(context.Context) error { return f.ready }
 
+// The first eight characters of idA and idB are the same.
+const (
+	idA = "0199a0b0-0000-7000-8000-00000000000a"
+	idB = "0199a0b0-0000-7000-8000-00000000000b"
+	idC = "0199a0b1-0000-7000-8000-00000000000c"
+)
+
 // sample is a backend with one of everything.
 func sample() *fakeBackend {
 	return &fakeBackend{
@@ -186,7 +276,12 @@ func sample() *fakeBackend {
 			SendPorts:        []PortStatus{{Name: "erp", Sent: 3}},
 			Hosts:            []HostStatus{{Name: "intake", Group: "edi", Clustered: true, Owner: "node-a", Epoch: 4, State: "running"}},
 		},
-		messages: []Message{{ID: "m1", Location: "supplier", Key: "k", State: "suspended", Pending: []string{"erp"}, Delivered: []string{}}},
+		messages: []Message{
+			{ID: idA, Location: "supplier", Key: "k", State: MessageSuspended, Pending: []string{"erp"}, Delivered: []string{},
+				Attempts: []Attempt{{At: time.Unix(1763812900, 0).UTC(), Port: "erp", Error: "refused"}}},
+			{ID: idB, Location: "supplier", Key: "l", State: MessageInFlight, Pending: []string{"erp"}, Delivered: []string{}, Attempts: []Attempt{}},
+			{ID: idC, Location: "mail", Key: "m", State: MessageSettled, Pending: []string{}, Delivered: []string{"archive"}, Attempts: []Attempt{}},
+		},
 		adapters: []Adapter{{Name: "ftp", Version: "1.0.0", Receive: &AdapterSide{Schema: json.RawMessage(`{"z":1,"a":2}`)}}},
 		events:   []Event{{Index: 3, Kind: "deployed"}, {Index: 9, Kind: "group-owned", Group: "edi", From: "node-b", To: "node-a", Epoch: 4, Cause: "lease", GapMS: new(int64)}},
 		live:     make(chan Event),

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,9 +22,6 @@ const (
 
 // MaxDeployment is the size of the largest deployment file, in bytes.
 const MaxDeployment = 1 << 20
-
-// MessageStates are the states GET /v1/messages filters by.
-var MessageStates = []string{"suspended", "in-doubt", "in-flight", "delivered"}
 
 // answer handles one request: its result is written as JSON, its error as a
 // problem.
@@ -46,7 +42,6 @@ func (s *Server) routes() http.Handler {
 		return s.backend.Host(r.Context(), r.PathValue("name"))
 	})
 	post("/v1/hosts/{name}/move", s.moveHost)
-	get("/v1/messages", requestTimeout, s.messages)
 	get("/v1/adapters", requestTimeout, func(r *http.Request) (any, error) { return list(s.backend.Adapters(r.Context())) })
 	get("/v1/adapters/{name}", requestTimeout, func(r *http.Request) (any, error) {
 		return s.backend.Adapter(r.Context(), r.PathValue("name"))
@@ -57,6 +52,7 @@ func (s *Server) routes() http.Handler {
 	get("/healthz", requestTimeout, func(*http.Request) (any, error) { return health{"ok"}, nil })
 	get("/readyz", readyTimeout, s.ready)
 	s.operatorRoutes(mux)
+	s.exchangeRoutes(mux)
 	if s.opts.Metrics != nil {
 		mux.Handle("/metrics", s.timed(http.MethodGet, requestTimeout, s.opts.Metrics.ServeHTTP))
 	}
@@ -115,20 +111,6 @@ func (s *Server) moveHost(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return s.backend.MoveHost(r.Context(), r.PathValue("name"), m.To)
-}
-
-func (s *Server) messages(r *http.Request) (any, error) {
-	state := r.URL.Query().Get("state")
-	if state != "" && !slices.Contains(MessageStates, state) {
-		return nil, BadRequest("unknown state %q; known are %s", state, strings.Join(MessageStates, ", "))
-	}
-	found, err := s.backend.Messages(r.Context(), state)
-	messages := append([]Message{}, found...)
-	for i := range messages {
-		messages[i].Pending = orEmpty(messages[i].Pending)
-		messages[i].Delivered = orEmpty(messages[i].Delivered)
-	}
-	return messages, err
 }
 
 func (s *Server) deploy(r *http.Request) (any, error) {

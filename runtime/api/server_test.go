@@ -28,8 +28,20 @@ func TestClientSeesWhatTheBackendSays(t *testing.T) {
 			want(t, "hosts", hosts, b.status.Hosts, err)
 			host, err := c.Host(ctx, "intake")
 			want(t, "host", host, &b.status.Hosts[0], err)
-			messages, err := c.Messages(ctx, "suspended")
-			want(t, "messages", messages, b.messages, err)
+			messages, err := c.Messages(ctx, MessageFilter{State: "suspended"})
+			want(t, "messages", messages, &MessageList{Messages: b.messages[:1]}, err)
+			message, err := c.Message(ctx, idA)
+			want(t, "message", message, &b.messages[0], err)
+			locations, err := c.Locations(ctx)
+			want(t, "locations", locations, b.status.ReceiveLocations, err)
+			location, err := c.Location(ctx, "supplier")
+			want(t, "location", location, &b.status.ReceiveLocations[0], err)
+			ports, err := c.Ports(ctx)
+			want(t, "ports", ports, b.status.SendPorts, err)
+			port, err := c.Port(ctx, "erp")
+			want(t, "port", port, &b.status.SendPorts[0], err)
+			route, err := c.TestRoute(ctx, RouteRequest{Location: "supplier"})
+			want(t, "route", route, &RouteReply{To: []string{}, Reason: "no route matches", Rules: []RouteRule{{When: "false", To: []string{}}}}, err)
 			adapters, err := c.Adapters(ctx)
 			want(t, "adapters", adapters, b.adapters, err)
 			adapter, err := c.Adapter(ctx, "ftp")
@@ -57,7 +69,7 @@ func TestClientSeesWhatTheBackendSays(t *testing.T) {
 			}
 		})
 	}
-	if got := b.asked[0]; got != "suspended" {
+	if got := b.asked[0].State; got != "suspended" {
 		t.Errorf("the backend was asked for messages in state %q, want suspended", got)
 	}
 	if got, want := b.deployed[0], (DeployRequest{Name: "app.yaml", Source: "hosts: {}", DryRun: true}); got != want {
@@ -122,11 +134,14 @@ func TestNotReadyIsUnavailable(t *testing.T) {
 
 func TestListsAreNeverNull(t *testing.T) {
 	s, _ := serveOn(t, &fakeBackend{}, Options{})
-	for _, path := range []string{"/v1/nodes", "/v1/hosts", "/v1/messages", "/v1/adapters", "/v1/events"} {
+	for _, path := range []string{"/v1/nodes", "/v1/hosts", "/v1/locations", "/v1/ports", "/v1/adapters", "/v1/events"} {
 		resp := do(t, s, "GET", path, "", nil)
 		if got := strings.TrimSpace(resp.body); got != "[]" {
 			t.Errorf("%s: got %s, want []", path, got)
 		}
+	}
+	if got := strings.TrimSpace(do(t, s, "GET", "/v1/messages", "", nil).body); got != `{"messages":[],"truncated":false}` {
+		t.Errorf("messages: got %s, want an empty list", got)
 	}
 	b := &fakeBackend{status: Status{Nodes: []NodeStatus{{}}}, messages: []Message{{}}}
 	s, _ = serveOn(t, b, Options{})

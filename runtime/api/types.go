@@ -105,6 +105,19 @@ type LocationStatus struct {
 	Suspended int    `json:"suspended"`
 	LastItem  string `json:"last_item"`
 	LastError string `json:"last_error"`
+	// Settling are the messages that have arrived, or were given up, and whose source
+	// has yet to confirm that they are done with.
+	Settling int `json:"settling"`
+	// Held are the items that wait behind a suspended one, in a location with order.
+	Held int `json:"held"`
+	// NextPoll is when the source is looked at next; nil if that is not known or not
+	// planned.
+	NextPoll *time.Time `json:"next_poll,omitempty"`
+	// Window says in words when it opens or closes, such as "closes at 22:00
+	// (Europe/Paris)"; empty without one.
+	Window string `json:"window"`
+	// Stopped says that it was stopped by order, and not by the deployment.
+	Stopped bool `json:"stopped"`
 }
 
 // PortStatus is one send port, summed over the nodes that run it.
@@ -116,20 +129,60 @@ type PortStatus struct {
 	Sent      uint64 `json:"sent"`
 	Retrying  int    `json:"retrying"`
 	LastError string `json:"last_error"`
+	// Down says that the destination as a whole does not answer: nothing is sent
+	// there, and no message uses up its attempts, until one trial succeeds.
+	Down bool `json:"down"`
+	// DownSince is since when, and RetryAt when the next trial is; nil while it is not
+	// down. Of several nodes it is the earliest.
+	DownSince *time.Time `json:"down_since,omitempty"`
+	RetryAt   *time.Time `json:"retry_at,omitempty"`
+	// Window says in words when it opens or closes; empty without one.
+	Window string `json:"window"`
+	// Rate is the most that it may send, as in the deployment, such as "50/s"; empty
+	// without a limit.
+	Rate string `json:"rate"`
+	// Stopped says that it was stopped by order.
+	Stopped bool `json:"stopped"`
 }
 
-// Message is one item whose fate is not final: suspended, intended or delivered
-// but not settled.
+// Message is one item on its way or, with history, one that was.
 type Message struct {
+	// ID is the same for every attempt, on whichever node. Empty: held, and not read
+	// yet.
 	ID       string `json:"id"`
 	Location string `json:"location"`
-	Key      string `json:"key"`
-	// State is suspended, in-doubt, in-flight or delivered.
-	State     string    `json:"state"`
-	Pending   []string  `json:"pending"`
-	Delivered []string  `json:"delivered"`
-	Reason    string    `json:"reason"`
-	Since     time.Time `json:"since"`
+	// Key is the item's at its source, as the adapter made it.
+	Key string `json:"key"`
+	// Name is what people call it, such as the file's name.
+	Name string `json:"name"`
+	// State is one of MessageStates.
+	State string `json:"state"`
+	// Node is the node that carries it, or was the last to; empty if none does.
+	Node string `json:"node"`
+	// Size is the content's, in bytes; 0 where it is not known.
+	Size int64 `json:"size"`
+	// Pending are the send ports that have not confirmed it, Delivered those that
+	// have.
+	Pending   []string `json:"pending"`
+	Delivered []string `json:"delivered"`
+	// Reason says why it is suspended or held.
+	Reason string `json:"reason"`
+	// Since is when it came into its state or, where that is not known, when it was
+	// first taken up.
+	Since time.Time `json:"since"`
+	// Received is when it was taken from its source, Settled when the source confirmed
+	// that it is done with; nil if that is not known or was not yet.
+	Received *time.Time `json:"received,omitempty"`
+	Settled  *time.Time `json:"settled,omitempty"`
+	// Attempts are those that failed, as far as they are kept, the newest last.
+	Attempts []Attempt `json:"attempts"`
+	// Where says in words where the content lies, such as "at its source: file
+	// /out/a.edi, unchanged".
+	Where string `json:"where,omitempty"`
+	// Context are its properties, and History what happened to it, oldest first. Both
+	// come with a single message only, as far as the location's track keeps them.
+	Context map[string]string `json:"context,omitempty"`
+	History []Step            `json:"history,omitempty"`
 }
 
 // Event is one thing that happened in the cluster, as this node's replica of the
@@ -137,10 +190,7 @@ type Message struct {
 type Event struct {
 	Index uint64    `json:"index"`
 	At    time.Time `json:"at"`
-	// Kind is node-registered, node-expired, node-left, node-drained, node-paused,
-	// node-resumed, node-removed, group-owned, group-unowned, group-moving,
-	// group-failed, group-reset, group-resumed, host-started, host-stopped, deployed,
-	// location-moved, item-suspended, cluster-founded or upgraded.
+	// Kind is one of EventKinds.
 	Kind  string `json:"kind"`
 	Node  string `json:"node,omitempty"`
 	Group string `json:"group,omitempty"`
@@ -157,6 +207,19 @@ type Event struct {
 	// was no earlier owner, or the event is not about taking over.
 	GapMS *int64 `json:"gap_ms,omitempty"`
 	Text  string `json:"text"`
+}
+
+// EventKinds are the kinds of events. Scripts pass over kinds that they do not know:
+// later versions add some.
+var EventKinds = []string{
+	"node-registered", "node-expired", "node-left", "node-drained", "node-paused", "node-resumed", "node-removed",
+	"group-owned", "group-unowned", "group-moving", "group-failed", "group-reset", "group-resumed",
+	"host-started", "host-stopped", "deployed", "location-moved",
+	// By order, with the name in Text.
+	"location-started", "location-stopped", "port-started", "port-stopped",
+	// One item by its location's policy; several by one order, with their number in Text.
+	"item-suspended", "items-resumed", "items-discarded",
+	"cluster-founded", "cluster-recovered", "upgraded",
 }
 
 // Adapter is one adapter as this node found it.
@@ -224,12 +287,12 @@ type MoveReply struct {
 // to learn more than "internal error".
 type Backend interface {
 	Operator
+	Exchange
 	Status(ctx context.Context) (*Status, error)
 	Host(ctx context.Context, name string) (*HostStatus, error)
 	// MoveHost returns when the new owner is committed and has taken over, or ctx
 	// ends.
 	MoveHost(ctx context.Context, name, to string) (*MoveReply, error)
-	Messages(ctx context.Context, state string) ([]Message, error)
 	Adapters(ctx context.Context) ([]Adapter, error)
 	Adapter(ctx context.Context, name string) (*Adapter, error)
 	Deploy(ctx context.Context, r DeployRequest) (*DeployReply, error)

@@ -148,7 +148,9 @@ func (c *carriage) route(ctx context.Context) error {
 	case len(ports) == 0:
 		return c.refuse(ctx, "no route matches it")
 	}
-	c.tell(Happening{Kind: "routed", Text: strings.Join(ports, ", ")})
+	for _, port := range ports {
+		c.tell(Happening{Kind: "routed", Port: port})
+	}
 	return c.intend(ctx, ports)
 }
 

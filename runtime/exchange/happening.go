@@ -6,12 +6,12 @@ import "time"
 type Happening struct {
 	At                           time.Time
 	Message, Location, Key, Name string
-	// Kind is received, routed, sent, failed, suspended or settled.
+	// Kind is received, routed (once for each port), sent, failed, suspended or settled.
 	Kind    string
 	Port    string
 	Attempt int
 	Size    int64
-	// Text is an error, a reason, or where it was routed to.
+	// Text is an error or a reason.
 	Text string
 	// Context comes with received alone. It must not be changed.
 	Context map[string]string

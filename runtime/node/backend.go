@@ -16,7 +16,10 @@ import (
 	"github.com/fairlead-io/fairlead/runtime/placement"
 )
 
-var _ api.Backend = (*Node)(nil)
+var (
+	_ api.Backend  = (*Node)(nil)
+	_ api.Exchange = (*Node)(nil)
+)
 
 // pollEvery is how often the API looks whether what was asked for has happened.
 const pollEvery = 20 * time.Millisecond
@@ -104,56 +107,11 @@ func (n *Node) destination(group, from, to string) (node string, err error) {
 	return node, err
 }
 
-// Messages implements api.Backend.
-func (n *Node) Messages(_ context.Context, state string) ([]api.Message, error) {
-	list := []api.Message{}
-	n.ledger.View(func(s *pb.State) {
-		for name, location := range s.GetLocations() {
-			for key, f := range location.GetFates() {
-				m := api.Message{
-					ID: f.GetMessageId(), Location: name, Key: key, Pending: orEmpty(f.GetPending()), Delivered: orEmpty(f.GetDelivered()),
-					Reason: f.GetReason(), Since: time.UnixMilli(f.GetIntendedAtMs()).UTC(),
-				}
-				switch f.GetState() {
-				case pb.Fate_SUSPENDED:
-					m.State = "suspended"
-				case pb.Fate_INTENDED:
-					m.State = n.intendedState(s, name, f.GetEpoch())
-				case pb.Fate_DELIVERED:
-					// Of sources that keep their items there are as many as items.
-					if m.State = "delivered"; state == "" {
-						continue
-					}
-				default:
-					continue
-				}
-				if state == "" || state == m.State {
-					list = append(list, m)
-				}
-			}
-		}
-	})
-	slices.SortFunc(list, func(a, b api.Message) int { return a.Since.Compare(b.Since) })
-	return list, nil
-}
-
 func orEmpty(s []string) []string {
 	if s == nil {
 		return []string{}
 	}
 	return slices.Clone(s)
-}
-
-// intendedState tells an item that its owner is carrying from one that an earlier
-// owner had begun.
-func (n *Node) intendedState(s *pb.State, location string, epoch uint64) string {
-	if d := n.plans.of(s); d != nil {
-		host := d.ReceiveLocations[location].Host
-		if g := s.GetGroups()[groupOf(host, d.Hosts[host])]; g.GetOwner() != "" && g.GetEpoch() == epoch {
-			return "in-flight"
-		}
-	}
-	return "in-doubt"
 }
 
 // Adapters implements api.Backend.
@@ -233,22 +191,27 @@ func (n *Node) facts() config.Facts {
 	return f
 }
 
+// invalid is the problem of a deployment file that is wrong; other errors stay.
+func invalid(err error) error {
+	var findings config.Findings
+	if !errors.As(err, &findings) {
+		return err
+	}
+	var lines []string
+	for _, f := range findings {
+		lines = append(lines, f.String())
+	}
+	return api.Invalid(lines...)
+}
+
 // Deploy implements api.Backend.
 func (n *Node) Deploy(ctx context.Context, r api.DeployRequest) (*api.DeployReply, error) {
 	if n.ledger.Leader() == "" {
 		return nil, api.Unavailable("%v", n.noLeader())
 	}
 	d, err := config.ParseDeployment(r.Name, []byte(r.Source), n.facts())
-	var findings config.Findings
-	switch {
-	case errors.As(err, &findings):
-		var lines []string
-		for _, f := range findings {
-			lines = append(lines, f.String())
-		}
-		return nil, api.Invalid(lines...)
-	case err != nil:
-		return nil, err
+	if err != nil {
+		return nil, invalid(err)
 	}
 	reply := &api.DeployReply{Warnings: []string{}}
 	for _, w := range d.Warnings {

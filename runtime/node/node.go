@@ -24,6 +24,7 @@ import (
 	"github.com/fairlead-io/fairlead/runtime/membership"
 	"github.com/fairlead-io/fairlead/runtime/ownership"
 	"github.com/fairlead-io/fairlead/runtime/telemetry"
+	"github.com/fairlead-io/fairlead/runtime/tracking"
 	"github.com/fairlead-io/fairlead/runtime/transport"
 	"github.com/fairlead-io/fairlead/runtime/transport/peerpb"
 	"github.com/fairlead-io/fairlead/sdk/bootclock"
@@ -46,6 +47,8 @@ type Config struct {
 	// LockID its name among all locks (see datadir); nil and empty: there is none.
 	Lock   *os.File
 	LockID string
+	// Steps, if not nil, is called at every step of every message: for tests.
+	Steps func(exchange.Step)
 	// Peers, if not nil, is told the cluster addresses of the other nodes whenever
 	// they change, the leader's first. It must not block.
 	Peers func(addresses []string)
@@ -72,6 +75,7 @@ type Node struct {
 	plans       *plans
 	works       works
 	tally       tally
+	history     *tracking.Store
 	pool        *handler.Pool // processes of warm standbys
 	hurry       chan struct{} // see ownership's TenantConfig
 
@@ -115,6 +119,9 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		}
 	}()
 	if err := n.openSpools(); err != nil {
+		return err
+	}
+	if err := n.openHistory(); err != nil {
 		return err
 	}
 	n.adapters = handler.Scan(ctx, n.cfg.File.Node.AdapterDirs, n.log)

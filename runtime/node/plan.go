@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/protobuf/proto"
 
 	"github.com/fairlead-io/fairlead/runtime/config"
 	"github.com/fairlead-io/fairlead/runtime/exchange"
@@ -252,27 +251,9 @@ func sortedNames[V any](m map[string]V) []string {
 	return names
 }
 
-// fatesOf copies the fates of the locations' items from the replica.
-func (n *Node) fatesOf(locations []exchange.Location) map[string]map[string]*pb.Fate {
-	fates := map[string]map[string]*pb.Fate{}
-	n.ledger.View(func(s *pb.State) {
-		for _, l := range locations {
-			of := map[string]*pb.Fate{}
-			for key, f := range s.GetLocations()[l.Name].GetFates() {
-				of[key] = proto.CloneOf(f)
-			}
-			fates[l.Name] = of
-		}
-	})
-	return fates
-}
-
-// fateOf copies one item's fate from the replica, nil for none.
-func (n *Node) fateOf(location, key string) (f *pb.Fate) {
-	n.ledger.View(func(s *pb.State) {
-		if at := s.GetLocations()[location].GetFates()[key]; at != nil {
-			f = proto.CloneOf(at)
-		}
-	})
-	return f
+func (g *groupPlan) locationNames() (names []string) {
+	for _, l := range g.locations {
+		names = append(names, l.Name)
+	}
+	return names
 }

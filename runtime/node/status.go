@@ -38,10 +38,7 @@ func (n *Node) ownStatus() ownStatus {
 		Hosts:   map[string]ownHost{}, Locations: map[string]api.LocationStatus{}, Ports: map[string]api.PortStatus{},
 	}
 	for _, w := range n.works.list() {
-		w.mu.Lock()
-		c := w.crew
-		w.mu.Unlock()
-		if c != nil {
+		if c := w.current(); c != nil {
 			n.addCrew(&s, w, c)
 		}
 	}
@@ -63,16 +60,41 @@ func (n *Node) addCrew(s *ownStatus, w *work, c *crew) {
 	for _, l := range locations {
 		s.Locations[l.Name] = api.LocationStatus{
 			Node: n.name, State: l.State, Received: l.Received, InFlight: l.InFlight, InDoubt: l.InDoubt,
-			Suspended: l.Suspended, LastItem: l.LastItem, LastError: l.LastError,
+			Suspended: l.Suspended, LastItem: l.LastItem, LastError: l.LastError, Settling: l.Settling, Held: l.Held,
+			NextPoll: timeOrNil(l.NextPoll),
 		}
 	}
 	for _, p := range ports {
-		sum := s.Ports[p.Name]
-		sum.Sent += p.Sent
-		sum.Retrying += p.Retrying
-		sum.LastError = cmp.Or(sum.LastError, p.LastError)
-		s.Ports[p.Name] = sum
+		s.Ports[p.Name] = addPort(s.Ports[p.Name], api.PortStatus{
+			Sent: p.Sent, Retrying: p.Retrying, LastError: p.LastError,
+			Down: p.Down, DownSince: timeOrNil(p.DownSince), RetryAt: timeOrNil(p.RetryAt),
+		})
 	}
+}
+
+// addPort sums up how sending to a port fares from several places.
+func addPort(sum, one api.PortStatus) api.PortStatus {
+	sum.Sent += one.Sent
+	sum.Retrying += one.Retrying
+	sum.LastError = cmp.Or(sum.LastError, one.LastError)
+	sum.Down = sum.Down || one.Down
+	sum.DownSince, sum.RetryAt = earlier(sum.DownSince, one.DownSince), earlier(sum.RetryAt, one.RetryAt)
+	return sum
+}
+
+func earlier(a, b *time.Time) *time.Time {
+	if a == nil || b != nil && b.Before(*a) {
+		return b
+	}
+	return a
+}
+
+func timeOrNil(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
 }
 
 func handlerStatus(node string, st host.HandlerState) api.HandlerStatus {
@@ -151,7 +173,7 @@ func (n *Node) Status(ctx context.Context) (*api.Status, error) {
 		if d := n.plans.of(state); d != nil {
 			s.Hosts = n.hostStatuses(state, d, own)
 			s.ReceiveLocations = locationStatuses(state, d, own)
-			s.SendPorts = n.portStatuses(d, own)
+			s.SendPorts = n.portStatuses(state, d, own)
 		}
 	})
 	return s, nil
@@ -325,22 +347,21 @@ func locationStatuses(state *pb.State, d *config.Deployment, own map[string]ownS
 			}
 		}
 		st.Name, st.Host, st.Adapter = name, l.Host, l.Adapter
+		st.Stopped = state.GetStoppedLocations()[name] != 0
 		list = append(list, st)
 	}
 	return list
 }
 
-func (n *Node) portStatuses(d *config.Deployment, own map[string]ownStatus) []api.PortStatus {
+func (n *Node) portStatuses(state *pb.State, d *config.Deployment, own map[string]ownStatus) []api.PortStatus {
 	list := []api.PortStatus{}
 	for _, name := range sortedNames(d.SendPorts) {
 		p := d.SendPorts[name]
 		st := api.PortStatus{Name: name, Host: p.Host, Adapter: p.Adapter}
 		for _, node := range sortedNames(own) {
-			from := own[node].Ports[name]
-			st.Sent += from.Sent
-			st.Retrying += from.Retrying
-			st.LastError = cmp.Or(st.LastError, from.LastError)
+			st = addPort(st, own[node].Ports[name])
 		}
+		st.Stopped = state.GetStoppedPorts()[name] != 0
 		st.State = "stopped"
 		for _, node := range sortedNames(own) {
 			if h, ok := own[node].Hosts[p.Host]; ok && handlersState(h.Handlers) == "running" {

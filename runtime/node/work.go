@@ -144,6 +144,13 @@ func (w *work) Kill() error {
 // Failed implements ownership.Work.
 func (w *work) Failed() <-chan string { return w.failed }
 
+// current is what runs now, nil before the first.
+func (w *work) current() *crew {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.crew
+}
+
 func (w *work) set(c *crew) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -155,19 +162,25 @@ func (w *work) start(plan *groupPlan) *crew {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &crew{hosts: map[string]*host.Host{}, cancel: cancel}
 	if w.tenure.Group != ownership.Local {
-		c.exchange = exchange.New(exchange.Config{
-			Tenure:    exchange.Tenure{Group: w.tenure.Group, Incarnation: w.tenure.Incarnation, Epoch: w.tenure.Epoch},
-			Locations: plan.locations, Ports: plan.ports, Fates: w.n.fatesOf(plan.locations), Fate: w.n.fateOf,
-			Propose: w.n.propose, Delivery: w.n, Spool: w.n.spool, NewID: newID, Log: w.log,
-		})
+		c.exchange = w.newExchange(plan)
 	}
 	for _, h := range plan.hosts {
 		c.hosts[h.name] = w.startHost(ctx, c, h)
 	}
 	if w.tenure.Group != ownership.Local {
 		c.tasks.Go(func() { w.watchStalls(ctx, c) })
+		c.tasks.Go(func() { w.followOrders(ctx, c, plan.locationNames()) })
 	}
 	return c
+}
+
+func (w *work) newExchange(plan *groupPlan) *exchange.Exchange {
+	n := w.n
+	return exchange.New(exchange.Config{
+		Tenure:    exchange.Tenure{Group: w.tenure.Group, Incarnation: w.tenure.Incarnation, Epoch: w.tenure.Epoch},
+		Locations: plan.locations, Ports: plan.ports, Fates: n.fatesOf(plan.locationNames()), Fate: n.fateOf,
+		Propose: n.propose, Delivery: n, Spool: n.spool, NewID: newID, Tell: n.tell, Keep: n.keep, Steps: n.cfg.Steps, Log: w.log,
+	})
 }
 
 // startHost starts one host of a crew.

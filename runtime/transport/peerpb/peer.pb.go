@@ -86,7 +86,7 @@ func (x ProposeReply_Refusal) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ProposeReply_Refusal.Descriptor instead.
 func (ProposeReply_Refusal) EnumDescriptor() ([]byte, []int) {
-	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{7, 0}
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{11, 0}
 }
 
 type DiedRequest struct {
@@ -194,6 +194,224 @@ func (x *DiedReply) GetExpired() int32 {
 	return 0
 }
 
+type PollRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Location      string                 `protobuf:"bytes,1,opt,name=location,proto3" json:"location,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PollRequest) Reset() {
+	*x = PollRequest{}
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PollRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PollRequest) ProtoMessage() {}
+
+func (x *PollRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PollRequest.ProtoReflect.Descriptor instead.
+func (*PollRequest) Descriptor() ([]byte, []int) {
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *PollRequest) GetLocation() string {
+	if x != nil {
+		return x.Location
+	}
+	return ""
+}
+
+type PollReply struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A handler was asked; else none runs it here.
+	Asked         bool `protobuf:"varint,1,opt,name=asked,proto3" json:"asked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PollReply) Reset() {
+	*x = PollReply{}
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PollReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PollReply) ProtoMessage() {}
+
+func (x *PollReply) ProtoReflect() protoreflect.Message {
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PollReply.ProtoReflect.Descriptor instead.
+func (*PollReply) Descriptor() ([]byte, []int) {
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *PollReply) GetAsked() bool {
+	if x != nil {
+		return x.Asked
+	}
+	return false
+}
+
+type HistoryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Message       string                 `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`                 // its ID; empty: all
+	Location      string                 `protobuf:"bytes,2,opt,name=location,proto3" json:"location,omitempty"`               // empty: all
+	SinceNs       int64                  `protobuf:"varint,3,opt,name=since_ns,json=sinceNs,proto3" json:"since_ns,omitempty"` // Unix time; 0: no bound
+	UntilNs       int64                  `protobuf:"varint,4,opt,name=until_ns,json=untilNs,proto3" json:"until_ns,omitempty"`
+	Limit         int32                  `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HistoryRequest) Reset() {
+	*x = HistoryRequest{}
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoryRequest) ProtoMessage() {}
+
+func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
+func (*HistoryRequest) Descriptor() ([]byte, []int) {
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *HistoryRequest) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *HistoryRequest) GetLocation() string {
+	if x != nil {
+		return x.Location
+	}
+	return ""
+}
+
+func (x *HistoryRequest) GetSinceNs() int64 {
+	if x != nil {
+		return x.SinceNs
+	}
+	return 0
+}
+
+func (x *HistoryRequest) GetUntilNs() int64 {
+	if x != nil {
+		return x.UntilNs
+	}
+	return 0
+}
+
+func (x *HistoryRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type HistoryReply struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Records, as JSON.
+	Json          []byte `protobuf:"bytes,1,opt,name=json,proto3" json:"json,omitempty"`
+	Truncated     bool   `protobuf:"varint,2,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HistoryReply) Reset() {
+	*x = HistoryReply{}
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoryReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoryReply) ProtoMessage() {}
+
+func (x *HistoryReply) ProtoReflect() protoreflect.Message {
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoryReply.ProtoReflect.Descriptor instead.
+func (*HistoryReply) Descriptor() ([]byte, []int) {
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *HistoryReply) GetJson() []byte {
+	if x != nil {
+		return x.Json
+	}
+	return nil
+}
+
+func (x *HistoryReply) GetTruncated() bool {
+	if x != nil {
+		return x.Truncated
+	}
+	return false
+}
+
 type ReachRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Endpoint      string                 `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
@@ -203,7 +421,7 @@ type ReachRequest struct {
 
 func (x *ReachRequest) Reset() {
 	*x = ReachRequest{}
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[2]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -215,7 +433,7 @@ func (x *ReachRequest) String() string {
 func (*ReachRequest) ProtoMessage() {}
 
 func (x *ReachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[2]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -228,7 +446,7 @@ func (x *ReachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReachRequest.ProtoReflect.Descriptor instead.
 func (*ReachRequest) Descriptor() ([]byte, []int) {
-	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{2}
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ReachRequest) GetEndpoint() string {
@@ -248,7 +466,7 @@ type ReachReply struct {
 
 func (x *ReachReply) Reset() {
 	*x = ReachReply{}
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[3]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -260,7 +478,7 @@ func (x *ReachReply) String() string {
 func (*ReachReply) ProtoMessage() {}
 
 func (x *ReachReply) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[3]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -273,7 +491,7 @@ func (x *ReachReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReachReply.ProtoReflect.Descriptor instead.
 func (*ReachReply) Descriptor() ([]byte, []int) {
-	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{3}
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ReachReply) GetReachable() bool {
@@ -299,7 +517,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[4]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -311,7 +529,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[4]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -324,7 +542,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{4}
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RenewRequest) GetIncarnation() string {
@@ -342,7 +560,7 @@ type RenewReply struct {
 
 func (x *RenewReply) Reset() {
 	*x = RenewReply{}
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[5]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -354,7 +572,7 @@ func (x *RenewReply) String() string {
 func (*RenewReply) ProtoMessage() {}
 
 func (x *RenewReply) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[5]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -367,7 +585,7 @@ func (x *RenewReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewReply.ProtoReflect.Descriptor instead.
 func (*RenewReply) Descriptor() ([]byte, []int) {
-	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{5}
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{9}
 }
 
 type ProposeRequest struct {
@@ -380,7 +598,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[6]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -392,7 +610,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[6]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -405,7 +623,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{6}
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ProposeRequest) GetCommand() []byte {
@@ -427,7 +645,7 @@ type ProposeReply struct {
 
 func (x *ProposeReply) Reset() {
 	*x = ProposeReply{}
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[7]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -439,7 +657,7 @@ func (x *ProposeReply) String() string {
 func (*ProposeReply) ProtoMessage() {}
 
 func (x *ProposeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[7]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -452,7 +670,7 @@ func (x *ProposeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeReply.ProtoReflect.Descriptor instead.
 func (*ProposeReply) Descriptor() ([]byte, []int) {
-	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{7}
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ProposeReply) GetIndex() uint64 {
@@ -489,7 +707,7 @@ type DeliverRequest struct {
 
 func (x *DeliverRequest) Reset() {
 	*x = DeliverRequest{}
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[8]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -501,7 +719,7 @@ func (x *DeliverRequest) String() string {
 func (*DeliverRequest) ProtoMessage() {}
 
 func (x *DeliverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[8]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -514,7 +732,7 @@ func (x *DeliverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliverRequest.ProtoReflect.Descriptor instead.
 func (*DeliverRequest) Descriptor() ([]byte, []int) {
-	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{8}
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeliverRequest) GetKind() isDeliverRequest_Kind {
@@ -570,7 +788,7 @@ type DeliverReply struct {
 
 func (x *DeliverReply) Reset() {
 	*x = DeliverReply{}
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[9]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -582,7 +800,7 @@ func (x *DeliverReply) String() string {
 func (*DeliverReply) ProtoMessage() {}
 
 func (x *DeliverReply) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[9]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -595,7 +813,7 @@ func (x *DeliverReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliverReply.ProtoReflect.Descriptor instead.
 func (*DeliverReply) Descriptor() ([]byte, []int) {
-	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{9}
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DeliverReply) GetError() *proto.Error {
@@ -627,7 +845,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[10]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -639,7 +857,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[10]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -652,7 +870,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{10}
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{14}
 }
 
 type StatusReply struct {
@@ -664,7 +882,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[11]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -676,7 +894,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[11]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -689,7 +907,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{11}
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StatusReply) GetJson() []byte {
@@ -716,7 +934,7 @@ type DeliverRequest_Head struct {
 
 func (x *DeliverRequest_Head) Reset() {
 	*x = DeliverRequest_Head{}
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[12]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -728,7 +946,7 @@ func (x *DeliverRequest_Head) String() string {
 func (*DeliverRequest_Head) ProtoMessage() {}
 
 func (x *DeliverRequest_Head) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[12]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -741,7 +959,7 @@ func (x *DeliverRequest_Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliverRequest_Head.ProtoReflect.Descriptor instead.
 func (*DeliverRequest_Head) Descriptor() ([]byte, []int) {
-	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{8, 0}
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{12, 0}
 }
 
 func (x *DeliverRequest_Head) GetPort() string {
@@ -796,7 +1014,7 @@ type DeliverRequest_Chunk struct {
 
 func (x *DeliverRequest_Chunk) Reset() {
 	*x = DeliverRequest_Chunk{}
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[13]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -808,7 +1026,7 @@ func (x *DeliverRequest_Chunk) String() string {
 func (*DeliverRequest_Chunk) ProtoMessage() {}
 
 func (x *DeliverRequest_Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[13]
+	mi := &file_runtime_transport_peerpb_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -821,7 +1039,7 @@ func (x *DeliverRequest_Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliverRequest_Chunk.ProtoReflect.Descriptor instead.
 func (*DeliverRequest_Chunk) Descriptor() ([]byte, []int) {
-	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{8, 1}
+	return file_runtime_transport_peerpb_peer_proto_rawDescGZIP(), []int{12, 1}
 }
 
 func (x *DeliverRequest_Chunk) GetPart() int32 {
@@ -848,7 +1066,20 @@ const file_runtime_transport_peerpb_peer_proto_rawDesc = "" +
 	"\x05proof\x18\x02 \x01(\fR\x05proof\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\"%\n" +
 	"\tDiedReply\x12\x18\n" +
-	"\aexpired\x18\x01 \x01(\x05R\aexpired\"*\n" +
+	"\aexpired\x18\x01 \x01(\x05R\aexpired\")\n" +
+	"\vPollRequest\x12\x1a\n" +
+	"\blocation\x18\x01 \x01(\tR\blocation\"!\n" +
+	"\tPollReply\x12\x14\n" +
+	"\x05asked\x18\x01 \x01(\bR\x05asked\"\x92\x01\n" +
+	"\x0eHistoryRequest\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\x12\x1a\n" +
+	"\blocation\x18\x02 \x01(\tR\blocation\x12\x19\n" +
+	"\bsince_ns\x18\x03 \x01(\x03R\asinceNs\x12\x19\n" +
+	"\buntil_ns\x18\x04 \x01(\x03R\auntilNs\x12\x14\n" +
+	"\x05limit\x18\x05 \x01(\x05R\x05limit\"@\n" +
+	"\fHistoryReply\x12\x12\n" +
+	"\x04json\x18\x01 \x01(\fR\x04json\x12\x1c\n" +
+	"\ttruncated\x18\x02 \x01(\bR\ttruncated\"*\n" +
 	"\fReachRequest\x12\x1a\n" +
 	"\bendpoint\x18\x01 \x01(\tR\bendpoint\">\n" +
 	"\n" +
@@ -896,13 +1127,15 @@ const file_runtime_transport_peerpb_peer_proto_rawDesc = "" +
 	"\vinterrupted\x18\x03 \x01(\bR\vinterrupted\"\x0f\n" +
 	"\rStatusRequest\"!\n" +
 	"\vStatusReply\x12\x12\n" +
-	"\x04json\x18\x01 \x01(\fR\x04json2\xbe\x03\n" +
+	"\x04json\x18\x01 \x01(\fR\x04json2\xcf\x04\n" +
 	"\x04Peer\x12E\n" +
 	"\x05Renew\x12\x1e.fairlead.peer.v1.RenewRequest\x1a\x1c.fairlead.peer.v1.RenewReply\x12K\n" +
 	"\aPropose\x12 .fairlead.peer.v1.ProposeRequest\x1a\x1e.fairlead.peer.v1.ProposeReply\x12M\n" +
 	"\aDeliver\x12 .fairlead.peer.v1.DeliverRequest\x1a\x1e.fairlead.peer.v1.DeliverReply(\x01\x12H\n" +
 	"\x06Status\x12\x1f.fairlead.peer.v1.StatusRequest\x1a\x1d.fairlead.peer.v1.StatusReply\x12B\n" +
-	"\x04Died\x12\x1d.fairlead.peer.v1.DiedRequest\x1a\x1b.fairlead.peer.v1.DiedReply\x12E\n" +
+	"\x04Died\x12\x1d.fairlead.peer.v1.DiedRequest\x1a\x1b.fairlead.peer.v1.DiedReply\x12B\n" +
+	"\x04Poll\x12\x1d.fairlead.peer.v1.PollRequest\x1a\x1b.fairlead.peer.v1.PollReply\x12K\n" +
+	"\aHistory\x12 .fairlead.peer.v1.HistoryRequest\x1a\x1e.fairlead.peer.v1.HistoryReply\x12E\n" +
 	"\x05Reach\x12\x1e.fairlead.peer.v1.ReachRequest\x1a\x1c.fairlead.peer.v1.ReachReplyB:Z8github.com/fairlead-io/fairlead/runtime/transport/peerpbb\x06proto3"
 
 var (
@@ -918,48 +1151,56 @@ func file_runtime_transport_peerpb_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_runtime_transport_peerpb_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_runtime_transport_peerpb_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_runtime_transport_peerpb_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_runtime_transport_peerpb_peer_proto_goTypes = []any{
 	(ProposeReply_Refusal)(0),    // 0: fairlead.peer.v1.ProposeReply.Refusal
 	(*DiedRequest)(nil),          // 1: fairlead.peer.v1.DiedRequest
 	(*DiedReply)(nil),            // 2: fairlead.peer.v1.DiedReply
-	(*ReachRequest)(nil),         // 3: fairlead.peer.v1.ReachRequest
-	(*ReachReply)(nil),           // 4: fairlead.peer.v1.ReachReply
-	(*RenewRequest)(nil),         // 5: fairlead.peer.v1.RenewRequest
-	(*RenewReply)(nil),           // 6: fairlead.peer.v1.RenewReply
-	(*ProposeRequest)(nil),       // 7: fairlead.peer.v1.ProposeRequest
-	(*ProposeReply)(nil),         // 8: fairlead.peer.v1.ProposeReply
-	(*DeliverRequest)(nil),       // 9: fairlead.peer.v1.DeliverRequest
-	(*DeliverReply)(nil),         // 10: fairlead.peer.v1.DeliverReply
-	(*StatusRequest)(nil),        // 11: fairlead.peer.v1.StatusRequest
-	(*StatusReply)(nil),          // 12: fairlead.peer.v1.StatusReply
-	(*DeliverRequest_Head)(nil),  // 13: fairlead.peer.v1.DeliverRequest.Head
-	(*DeliverRequest_Chunk)(nil), // 14: fairlead.peer.v1.DeliverRequest.Chunk
-	(*proto.Error)(nil),          // 15: fairlead.adapter.v1.Error
-	(proto.Arrival)(0),           // 16: fairlead.adapter.v1.Arrival
-	(*proto.Message)(nil),        // 17: fairlead.adapter.v1.Message
+	(*PollRequest)(nil),          // 3: fairlead.peer.v1.PollRequest
+	(*PollReply)(nil),            // 4: fairlead.peer.v1.PollReply
+	(*HistoryRequest)(nil),       // 5: fairlead.peer.v1.HistoryRequest
+	(*HistoryReply)(nil),         // 6: fairlead.peer.v1.HistoryReply
+	(*ReachRequest)(nil),         // 7: fairlead.peer.v1.ReachRequest
+	(*ReachReply)(nil),           // 8: fairlead.peer.v1.ReachReply
+	(*RenewRequest)(nil),         // 9: fairlead.peer.v1.RenewRequest
+	(*RenewReply)(nil),           // 10: fairlead.peer.v1.RenewReply
+	(*ProposeRequest)(nil),       // 11: fairlead.peer.v1.ProposeRequest
+	(*ProposeReply)(nil),         // 12: fairlead.peer.v1.ProposeReply
+	(*DeliverRequest)(nil),       // 13: fairlead.peer.v1.DeliverRequest
+	(*DeliverReply)(nil),         // 14: fairlead.peer.v1.DeliverReply
+	(*StatusRequest)(nil),        // 15: fairlead.peer.v1.StatusRequest
+	(*StatusReply)(nil),          // 16: fairlead.peer.v1.StatusReply
+	(*DeliverRequest_Head)(nil),  // 17: fairlead.peer.v1.DeliverRequest.Head
+	(*DeliverRequest_Chunk)(nil), // 18: fairlead.peer.v1.DeliverRequest.Chunk
+	(*proto.Error)(nil),          // 19: fairlead.adapter.v1.Error
+	(proto.Arrival)(0),           // 20: fairlead.adapter.v1.Arrival
+	(*proto.Message)(nil),        // 21: fairlead.adapter.v1.Message
 }
 var file_runtime_transport_peerpb_peer_proto_depIdxs = []int32{
 	0,  // 0: fairlead.peer.v1.ProposeReply.refusal:type_name -> fairlead.peer.v1.ProposeReply.Refusal
-	13, // 1: fairlead.peer.v1.DeliverRequest.head:type_name -> fairlead.peer.v1.DeliverRequest.Head
-	14, // 2: fairlead.peer.v1.DeliverRequest.chunk:type_name -> fairlead.peer.v1.DeliverRequest.Chunk
-	15, // 3: fairlead.peer.v1.DeliverReply.error:type_name -> fairlead.adapter.v1.Error
-	16, // 4: fairlead.peer.v1.DeliverReply.arrival:type_name -> fairlead.adapter.v1.Arrival
-	17, // 5: fairlead.peer.v1.DeliverRequest.Head.message:type_name -> fairlead.adapter.v1.Message
-	5,  // 6: fairlead.peer.v1.Peer.Renew:input_type -> fairlead.peer.v1.RenewRequest
-	7,  // 7: fairlead.peer.v1.Peer.Propose:input_type -> fairlead.peer.v1.ProposeRequest
-	9,  // 8: fairlead.peer.v1.Peer.Deliver:input_type -> fairlead.peer.v1.DeliverRequest
-	11, // 9: fairlead.peer.v1.Peer.Status:input_type -> fairlead.peer.v1.StatusRequest
+	17, // 1: fairlead.peer.v1.DeliverRequest.head:type_name -> fairlead.peer.v1.DeliverRequest.Head
+	18, // 2: fairlead.peer.v1.DeliverRequest.chunk:type_name -> fairlead.peer.v1.DeliverRequest.Chunk
+	19, // 3: fairlead.peer.v1.DeliverReply.error:type_name -> fairlead.adapter.v1.Error
+	20, // 4: fairlead.peer.v1.DeliverReply.arrival:type_name -> fairlead.adapter.v1.Arrival
+	21, // 5: fairlead.peer.v1.DeliverRequest.Head.message:type_name -> fairlead.adapter.v1.Message
+	9,  // 6: fairlead.peer.v1.Peer.Renew:input_type -> fairlead.peer.v1.RenewRequest
+	11, // 7: fairlead.peer.v1.Peer.Propose:input_type -> fairlead.peer.v1.ProposeRequest
+	13, // 8: fairlead.peer.v1.Peer.Deliver:input_type -> fairlead.peer.v1.DeliverRequest
+	15, // 9: fairlead.peer.v1.Peer.Status:input_type -> fairlead.peer.v1.StatusRequest
 	1,  // 10: fairlead.peer.v1.Peer.Died:input_type -> fairlead.peer.v1.DiedRequest
-	3,  // 11: fairlead.peer.v1.Peer.Reach:input_type -> fairlead.peer.v1.ReachRequest
-	6,  // 12: fairlead.peer.v1.Peer.Renew:output_type -> fairlead.peer.v1.RenewReply
-	8,  // 13: fairlead.peer.v1.Peer.Propose:output_type -> fairlead.peer.v1.ProposeReply
-	10, // 14: fairlead.peer.v1.Peer.Deliver:output_type -> fairlead.peer.v1.DeliverReply
-	12, // 15: fairlead.peer.v1.Peer.Status:output_type -> fairlead.peer.v1.StatusReply
-	2,  // 16: fairlead.peer.v1.Peer.Died:output_type -> fairlead.peer.v1.DiedReply
-	4,  // 17: fairlead.peer.v1.Peer.Reach:output_type -> fairlead.peer.v1.ReachReply
-	12, // [12:18] is the sub-list for method output_type
-	6,  // [6:12] is the sub-list for method input_type
+	3,  // 11: fairlead.peer.v1.Peer.Poll:input_type -> fairlead.peer.v1.PollRequest
+	5,  // 12: fairlead.peer.v1.Peer.History:input_type -> fairlead.peer.v1.HistoryRequest
+	7,  // 13: fairlead.peer.v1.Peer.Reach:input_type -> fairlead.peer.v1.ReachRequest
+	10, // 14: fairlead.peer.v1.Peer.Renew:output_type -> fairlead.peer.v1.RenewReply
+	12, // 15: fairlead.peer.v1.Peer.Propose:output_type -> fairlead.peer.v1.ProposeReply
+	14, // 16: fairlead.peer.v1.Peer.Deliver:output_type -> fairlead.peer.v1.DeliverReply
+	16, // 17: fairlead.peer.v1.Peer.Status:output_type -> fairlead.peer.v1.StatusReply
+	2,  // 18: fairlead.peer.v1.Peer.Died:output_type -> fairlead.peer.v1.DiedReply
+	4,  // 19: fairlead.peer.v1.Peer.Poll:output_type -> fairlead.peer.v1.PollReply
+	6,  // 20: fairlead.peer.v1.Peer.History:output_type -> fairlead.peer.v1.HistoryReply
+	8,  // 21: fairlead.peer.v1.Peer.Reach:output_type -> fairlead.peer.v1.ReachReply
+	14, // [14:22] is the sub-list for method output_type
+	6,  // [6:14] is the sub-list for method input_type
 	6,  // [6:6] is the sub-list for extension type_name
 	6,  // [6:6] is the sub-list for extension extendee
 	0,  // [0:6] is the sub-list for field type_name
@@ -970,7 +1211,7 @@ func file_runtime_transport_peerpb_peer_proto_init() {
 	if File_runtime_transport_peerpb_peer_proto != nil {
 		return
 	}
-	file_runtime_transport_peerpb_peer_proto_msgTypes[8].OneofWrappers = []any{
+	file_runtime_transport_peerpb_peer_proto_msgTypes[12].OneofWrappers = []any{
 		(*DeliverRequest_Head_)(nil),
 		(*DeliverRequest_Chunk_)(nil),
 	}
@@ -980,7 +1221,7 @@ func file_runtime_transport_peerpb_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_runtime_transport_peerpb_peer_proto_rawDesc), len(file_runtime_transport_peerpb_peer_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   14,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,8 @@ const (
 	Peer_Deliver_FullMethodName = "/fairlead.peer.v1.Peer/Deliver"
 	Peer_Status_FullMethodName  = "/fairlead.peer.v1.Peer/Status"
 	Peer_Died_FullMethodName    = "/fairlead.peer.v1.Peer/Died"
+	Peer_Poll_FullMethodName    = "/fairlead.peer.v1.Peer/Poll"
+	Peer_History_FullMethodName = "/fairlead.peer.v1.Peer/History"
 	Peer_Reach_FullMethodName   = "/fairlead.peer.v1.Peer/Reach"
 )
 
@@ -46,6 +48,10 @@ type PeerClient interface {
 	// descendants are dead, passes it on to the leader, and answers when the
 	// incarnation's end is committed. The proof is what the ledger checks.
 	Died(ctx context.Context, in *DiedRequest, opts ...grpc.CallOption) (*DiedReply, error)
+	// Poll has a receive location that this node runs look at its source now.
+	Poll(ctx context.Context, in *PollRequest, opts ...grpc.CallOption) (*PollReply, error)
+	// History asks what this node has noted of messages.
+	History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (*HistoryReply, error)
 	// Reach asks whether this node can connect to the source or destination of an
 	// endpoint.
 	Reach(ctx context.Context, in *ReachRequest, opts ...grpc.CallOption) (*ReachReply, error)
@@ -112,6 +118,26 @@ func (c *peerClient) Died(ctx context.Context, in *DiedRequest, opts ...grpc.Cal
 	return out, nil
 }
 
+func (c *peerClient) Poll(ctx context.Context, in *PollRequest, opts ...grpc.CallOption) (*PollReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PollReply)
+	err := c.cc.Invoke(ctx, Peer_Poll_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peerClient) History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (*HistoryReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(HistoryReply)
+	err := c.cc.Invoke(ctx, Peer_History_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *peerClient) Reach(ctx context.Context, in *ReachRequest, opts ...grpc.CallOption) (*ReachReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReachReply)
@@ -139,6 +165,10 @@ type PeerServer interface {
 	// descendants are dead, passes it on to the leader, and answers when the
 	// incarnation's end is committed. The proof is what the ledger checks.
 	Died(context.Context, *DiedRequest) (*DiedReply, error)
+	// Poll has a receive location that this node runs look at its source now.
+	Poll(context.Context, *PollRequest) (*PollReply, error)
+	// History asks what this node has noted of messages.
+	History(context.Context, *HistoryRequest) (*HistoryReply, error)
 	// Reach asks whether this node can connect to the source or destination of an
 	// endpoint.
 	Reach(context.Context, *ReachRequest) (*ReachReply, error)
@@ -166,6 +196,12 @@ func (UnimplementedPeerServer) Status(context.Context, *StatusRequest) (*StatusR
 }
 func (UnimplementedPeerServer) Died(context.Context, *DiedRequest) (*DiedReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Died not implemented")
+}
+func (UnimplementedPeerServer) Poll(context.Context, *PollRequest) (*PollReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Poll not implemented")
+}
+func (UnimplementedPeerServer) History(context.Context, *HistoryRequest) (*HistoryReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method History not implemented")
 }
 func (UnimplementedPeerServer) Reach(context.Context, *ReachRequest) (*ReachReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Reach not implemented")
@@ -270,6 +306,42 @@ func _Peer_Died_Handler(srv interface{}, ctx context.Context, dec func(interface
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Peer_Poll_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PollRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServer).Poll(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Peer_Poll_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServer).Poll(ctx, req.(*PollRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Peer_History_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(HistoryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServer).History(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Peer_History_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServer).History(ctx, req.(*HistoryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Peer_Reach_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ReachRequest)
 	if err := dec(in); err != nil {
@@ -310,6 +382,14 @@ var Peer_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Died",
 			Handler:    _Peer_Died_Handler,
+		},
+		{
+			MethodName: "Poll",
+			Handler:    _Peer_Poll_Handler,
+		},
+		{
+			MethodName: "History",
+			Handler:    _Peer_History_Handler,
 		},
 		{
 			MethodName: "Reach",
