@@ -4,12 +4,18 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
+	"os"
 
 	"github.com/fairlead-io/fairlead/sdk"
 )
+
+// writeBackEvery is how many bytes of a large file are written before the disk is set
+// to work on them: it then has little left to do when the file is synced.
+const writeBackEvery = 8 << 20
 
 // contentReader reads a message's content, ends with ctx, and remembers whether an
 // error was the content's.
@@ -33,6 +39,20 @@ func (c *contentReader) Read(p []byte) (int, error) {
 		c.err = err
 	}
 	return n, err
+}
+
+// copyTo writes the content to a file, and has the disk begin with what is written.
+func (c *contentReader) copyTo(file *os.File) error {
+	for begun := int64(0); ; begun = c.size {
+		n, err := io.CopyN(file, c, writeBackEvery)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		beginWriteBack(file, begun, n)
+	}
 }
 
 // check compares what was read with what the message says.

@@ -19,3 +19,10 @@ func renameatNoReplace(fromDir *os.File, from string, toDir *os.File, to string)
 	}
 	return nil
 }
+
+// beginWriteBack has the system write what it holds of a part of the file (n bytes; 0:
+// all), without waiting for the disk. It promises nothing about what is on the disk:
+// fsync does, and then has less to do.
+func beginWriteBack(f *os.File, offset, n int64) {
+	_ = unix.SyncFileRange(int(f.Fd()), offset, n, unix.SYNC_FILE_RANGE_WRITE)
+}

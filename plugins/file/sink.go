@@ -27,6 +27,9 @@ const mtimeSlack = 20 * time.Millisecond
 type sink struct {
 	p   sendProperties
 	env sdk.Env
+	// contents and names make files last, those of several sends together.
+	contents *together[*os.File]
+	names    *together[naming]
 
 	mu sync.Mutex
 	// left are IDs of messages that may have temporary files of earlier attempts. To
@@ -38,7 +41,11 @@ var _ sdk.Prober = (*sink)(nil)
 
 func openSink(_ context.Context, p sendProperties, env sdk.Env) (sdk.Sink, error) {
 	p.Directory = filepath.Clean(p.Directory)
-	return &sink{p: p, env: env, left: map[string]bool{}}, nil
+	return &sink{
+		p: p, env: env, left: map[string]bool{},
+		contents: newTogether(syncContents),
+		names:    newTogether(nameFiles),
+	}, nil
 }
 
 // Close implements sdk.Sink.
@@ -79,18 +86,15 @@ func (s *sink) Send(ctx context.Context, m *sdk.Message) error {
 		}
 	}
 	temp := tempName(m.ID)
-	if err := writeTemp(ctx, root, temp, m.Body()); err != nil {
+	err = s.writeTemp(ctx, root, temp, m.Body())
+	if err == nil {
+		err = s.names.do(naming{root: root, from: temp, to: name, mayReplace: s.p.IfExists != existsFail})
+	}
+	var open *notSynced
+	if err != nil && !errors.As(err, &open) {
 		s.discard(root, temp, m.ID)
-		return err
 	}
-	if err := s.place(root, temp, name); err != nil {
-		s.discard(root, temp, m.ID)
-		return err
-	}
-	if err := syncRoot(root); err != nil {
-		return fmt.Errorf("sync directory: %w", err)
-	}
-	return nil
+	return err
 }
 
 // open opens the directory. Names under the result cannot lead out of it.
@@ -135,15 +139,15 @@ func (s *sink) setLeft(id string, left bool) {
 	}
 }
 
-// place gives the whole file its final name.
-func (s *sink) place(root *os.Root, temp, name string) error {
-	rename := root.Rename
-	if s.p.IfExists == existsFail {
-		rename = func(from, to string) error { return renameNoReplace(root, from, to) }
+// rename gives the whole file its final name.
+func (n naming) rename() error {
+	rename := n.root.Rename
+	if !n.mayReplace {
+		rename = func(from, to string) error { return renameNoReplace(n.root, from, to) }
 	}
-	err := rename(temp, name)
-	if errors.Is(err, fs.ErrExist) && s.p.IfExists == existsFail {
-		return fmt.Errorf("file %q exists already; it has to be taken away, or if_exists: replace", name)
+	err := rename(n.from, n.to)
+	if errors.Is(err, fs.ErrExist) && !n.mayReplace {
+		return fmt.Errorf("file %q exists already; it has to be taken away, or if_exists: replace", n.to)
 	}
 	if err != nil {
 		return fmt.Errorf("give the file its name: %w", err)
@@ -153,7 +157,7 @@ func (s *sink) place(root *os.Root, temp, name string) error {
 
 // writeTemp writes and syncs the content. Errors of the directory are
 // sdk.Disconnected; those of the content are not.
-func writeTemp(ctx context.Context, root *os.Root, temp string, part *sdk.MessagePart) error {
+func (s *sink) writeTemp(ctx context.Context, root *os.Root, temp string, part *sdk.MessagePart) error {
 	content, err := part.Open()
 	if err != nil {
 		return fmt.Errorf("open content: %w", err)
@@ -165,7 +169,7 @@ func writeTemp(ctx context.Context, root *os.Root, temp string, part *sdk.Messag
 	}
 	defer file.Close() // a second time, when all went well
 	in := &contentReader{ctx: ctx, r: content, sum: sha256.New()}
-	if _, err := io.Copy(file, in); err != nil {
+	if err := in.copyTo(file); err != nil {
 		if in.err != nil {
 			return fmt.Errorf("read content: %w", in.err)
 		}
@@ -174,13 +178,20 @@ func writeTemp(ctx context.Context, root *os.Root, temp string, part *sdk.Messag
 	if err := in.check(part); err != nil {
 		return err
 	}
-	if err := file.Sync(); err != nil {
-		return sdk.Disconnected(fmt.Errorf("sync file: %w", err))
+	if err := s.syncContent(file, part.Size); err != nil {
+		return err
 	}
 	if err := file.Close(); err != nil {
 		return sdk.Disconnected(fmt.Errorf("close file: %w", err))
 	}
 	return nil
+}
+
+func (s *sink) syncContent(file *os.File, size int64) error {
+	if size >= syncAlone {
+		return syncContent(file)
+	}
+	return s.contents.do(file)
 }
 
 // Probe tells whether the message has been written.

@@ -52,6 +52,19 @@ func (s *session) list(dir string) ([]entry, error) {
 	return entries, nil
 }
 
+// names returns the names of the regular files of a directory.
+func (s *session) names(dir string) (map[string]bool, error) {
+	entries, err := s.list(dir)
+	if err != nil {
+		return nil, err
+	}
+	names := make(map[string]bool, len(entries))
+	for _, e := range entries {
+		names[e.name] = true
+	}
+	return names, nil
+}
+
 // rawList asks for a listing and returns it both parsed by the library and as
 // it came.
 func (s *session) rawList(target string) ([]*ftpclient.Entry, []string, error) {

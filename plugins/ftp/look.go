@@ -65,6 +65,108 @@ func (s *session) modified(dir, name string) (t time.Time, exists bool, err erro
 	return time.Time{}, false, fmt.Errorf("ask for the time of %s: %w", target, err)
 }
 
+// modifiedAll is modified for many files, whose questions travel together.
+func (s *session) modifiedAll(dir string, files []file) ([]answer, error) {
+	answers := make([]answer, len(files))
+	if !s.ftp.IsGetTimeSupported() {
+		for i := range answers {
+			answers[i].exists = true
+		}
+		return answers, nil
+	}
+	err := s.pipelined(len(files), func(i int) exchange {
+		return exchange{
+			lines: []string{"MDTM " + join(dir, files[i].name)},
+			run: func() (err error) {
+				answers[i].modified, answers[i].exists, err = s.modified(dir, files[i].name)
+				return err
+			},
+		}
+	})
+	return answers, err
+}
+
+// question is about one file: what is known of it now.
+type question struct {
+	name string
+	// timeOnly: size is not needed.
+	timeOnly bool
+}
+
+// lookAll is look for many files, whose questions travel together where one or two
+// commands answer them.
+func (s *session) lookAll(dir string, questions []question) ([]fact, error) {
+	facts := make([]fact, len(questions))
+	open := make([]bool, len(questions)) // not answered by these commands
+	ask := s.askFacts
+	if s.ftp.IsTimePreciseInList() {
+		ask = s.askMLST
+	} else if !s.ftp.IsGetTimeSupported() {
+		ask = nil
+		for i := range open {
+			open[i] = true
+		}
+	}
+	if ask != nil {
+		err := s.pipelined(len(questions), func(i int) exchange {
+			return ask(dir, questions[i], &facts[i], &open[i])
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	for i, q := range questions {
+		if !open[i] {
+			continue
+		}
+		var err error
+		if facts[i], err = s.look(dir, q.name); err != nil {
+			return nil, err
+		}
+	}
+	return facts, nil
+}
+
+func (s *session) askMLST(dir string, q question, f *fact, open *bool) exchange {
+	target := join(dir, q.name)
+	return exchange{
+		lines: []string{"MLST " + target},
+		run: func() (err error) {
+			*f, err = s.lookMLST(target)
+			if *open = isUnknownCommand(err); *open {
+				return nil
+			}
+			return err
+		},
+	}
+}
+
+// askFacts asks by SIZE and MDTM. Both are sent before the first is answered, so
+// both are read whatever the first says.
+func (s *session) askFacts(dir string, q question, f *fact, open *bool) exchange {
+	target := join(dir, q.name)
+	e := exchange{lines: []string{"MDTM " + target}}
+	if !q.timeOnly {
+		e.lines = []string{"SIZE " + target, "MDTM " + target}
+	}
+	e.run = func() error {
+		*f = fact{exists: true, size: -1}
+		if !q.timeOnly {
+			var err error
+			if *f, err = s.lookSIZE(target); isUnknownCommand(err) {
+				*open = true
+			} else if err != nil {
+				return err
+			}
+		}
+		t, exists, err := s.modified(dir, q.name)
+		f.modified, f.exists = t, f.exists && exists
+		*open = *open || exists && t.IsZero()
+		return err
+	}
+	return e
+}
+
 func (s *session) lookMLST(target string) (fact, error) {
 	e, err := s.ftp.GetEntry(target)
 	if isMissing(err) {

@@ -139,26 +139,29 @@ func (p *pool) release(s *session) {
 
 // with does something on a session that needs no state of an earlier one and may
 // be done twice. If a connection that lay idle turns out to be gone, it is done
-// again on a new one.
+// again on a new one; likewise if the server cannot take several commands at once.
 func (p *pool) with(ctx context.Context, do func(s *session) error) error {
 	for {
-		stale, err := p.once(ctx, do)
-		if err == nil || !stale || ctx.Err() != nil {
+		again, err := p.once(ctx, do)
+		if err == nil || !again || ctx.Err() != nil {
 			return err
 		}
 	}
 }
 
-// once returns with stale set if the session had been used before and is dead.
-func (p *pool) once(ctx context.Context, do func(s *session) error) (stale bool, err error) {
+// once returns with again set if the session is dead and another may do better.
+func (p *pool) once(ctx context.Context, do func(s *session) error) (again bool, err error) {
 	s, err := p.acquire(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer p.release(s)
-	again := s.used
+	used := s.used
 	err = s.run(ctx, func() error { return do(s) })
-	return again && s.isDead(), err
+	if err == nil || !s.isDead() || ctx.Err() != nil {
+		return false, err
+	}
+	return s.pipelining && p.end.pipelining.broke() || used, err
 }
 
 // scheduleReaperLocked makes sure that idle connections do not stay open until

@@ -57,6 +57,7 @@ type receiveProperties struct {
 	StableFor     sdk.Duration `json:"stable_for" jsonschema:"default=2s" jsonschema_description:"How long size and time of a file must not have changed before it is taken. 0s takes it at once: only where files appear whole."`
 	AfterDelivery string       `json:"after_delivery" jsonschema:"enum=delete,enum=move,enum=keep,default=delete" jsonschema_description:"What happens to a delivered file: delete it, move it to move_to, or keep it where it is."`
 	MoveTo        string       `json:"move_to,omitempty" jsonschema_description:"Existing directory on the server for after_delivery: move; relative to directory unless it begins with a slash."`
+	NoPipelining  bool         `json:"disable_pipelining" jsonschema:"default=false" jsonschema_description:"Wait for the reply to each command before the next is sent. Servers that cannot take several commands at once are found out without it, after one time-out."`
 }
 
 // sendProperties are the endpoint properties of a send port.

@@ -27,6 +27,8 @@ type scriptedConn struct {
 	s    *scriptedServer
 	data net.Listener
 	stop <-chan struct{}
+	// forgetful throws away what comes along with a command.
+	forgetful bool
 }
 
 func (c *scriptedConn) say(format string, args ...any) {
@@ -108,9 +110,16 @@ func (s *scriptedServer) serve(conn net.Conn, stop chan struct{}, features strin
 	} else {
 		c.say("220 ready")
 	}
-	lines := bufio.NewScanner(conn)
-	for lines.Scan() {
-		verb, arg, _ := strings.Cut(lines.Text(), " ")
+	lines := bufio.NewReader(conn)
+	for {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			return
+		}
+		verb, arg, _ := strings.Cut(strings.TrimRight(line, "\r\n"), " ")
+		if c.forgetful {
+			_, _ = lines.Discard(lines.Buffered())
+		}
 		verb = strings.ToUpper(verb)
 		s.mu.Lock()
 		s.commands = append(s.commands, verb)

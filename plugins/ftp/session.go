@@ -33,19 +33,24 @@ type endpoint struct {
 	relative bool
 	// noMLSD is set when the server offers MLSD and then does not know it.
 	noMLSD func() bool
+	// pipelining is learned by the first session that tries.
+	pipelining pipelining
 }
 
 // session is one control connection that is logged in, and its data connection
 // while there is one. One goroutine uses it at a time.
 type session struct {
-	end *endpoint
-	ftp *ftpclient.ServerConn
-	tls *tls.Config // with the session cache of this control connection alone
+	end     *endpoint
+	ftp     *ftpclient.ServerConn
+	control *controlConn
+	tls     *tls.Config // with the session cache of this control connection alone
 	// login is the directory after login, if the endpoint has relative ones.
 	login string
 	// idleSince is when it was last given back; used says that it has been.
 	idleSince time.Time
 	used      bool
+	// pipelining: several commands were sent and not all replies have come.
+	pipelining bool
 
 	// For the dial function, which the library calls without arguments of ours.
 	opCtx  context.Context
@@ -71,11 +76,7 @@ func (e *endpoint) connect(ctx context.Context) (*session, error) {
 		// A data connection has to resume the session of its own control
 		// connection. A cache that several share would offer another's.
 		s.tls.ClientSessionCache = tls.NewLRUClientSessionCache(1)
-		if e.props.TLS == tlsExplicit {
-			options = append(options, ftpclient.DialWithExplicitTLS(s.tls))
-		} else {
-			options = append(options, ftpclient.DialWithTLS(s.tls))
-		}
+		options = append(options, ftpclient.DialWithTLS(s.tls))
 	}
 	step := stepConnect
 	err := s.run(ctx, func() error {
@@ -112,14 +113,12 @@ func (s *session) dial(network, addr string) (net.Conn, error) {
 		return nil, net.ErrClosed
 	}
 	if s.ftp == nil {
-		if s.end.props.TLS != tlsImplicit {
-			return raw, nil
-		}
-		control := tls.Client(raw, s.tls)
-		if err := control.Handshake(); err != nil {
+		control, err := s.secure(raw)
+		if err != nil {
 			_ = raw.Close()
 			return nil, err
 		}
+		s.control = control
 		return control, nil
 	}
 	data := &dataConn{Conn: raw, raw: raw, record: s.record, upload: s.upload}
@@ -130,6 +129,18 @@ func (s *session) dial(network, addr string) (net.Conn, error) {
 		data.Conn = data.tls
 	}
 	return data, nil
+}
+
+// secure makes the control connection of a socket.
+func (s *session) secure(raw net.Conn) (*controlConn, error) {
+	switch s.end.props.TLS {
+	case tlsExplicit:
+		return startTLS(raw, s.tls)
+	case tlsImplicit:
+		conn := tls.Client(raw, s.tls)
+		return &controlConn{Conn: conn}, conn.Handshake()
+	}
+	return &controlConn{Conn: raw}, nil
 }
 
 func (s *session) remember(c *rollingConn) bool {
@@ -203,7 +214,7 @@ func (s *session) run(ctx context.Context, do func() error) error {
 		}
 		return ended(ctx, err)
 	}
-	if err != nil && !isRefusal(err) {
+	if err != nil && (!isRefusal(err) || s.pipelining) {
 		s.kill()
 	}
 	return err

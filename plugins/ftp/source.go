@@ -26,6 +26,7 @@ type source struct {
 	env   sdk.Env
 	pool  *pool
 	times *timeBook
+	queue *settleQueue
 }
 
 var _ sdk.PolledSource = (*source)(nil)
@@ -44,7 +45,10 @@ func openSource(_ context.Context, p receiveProperties, env sdk.Env) (sdk.Polled
 	if err != nil {
 		return nil, err
 	}
-	return &source{props: p, env: env, pool: connections, times: newTimeBook()}, nil
+	if p.NoPipelining {
+		connections.end.pipelining.state.Store(pipeliningOff)
+	}
+	return &source{props: p, env: env, pool: connections, times: newTimeBook(), queue: newSettleQueue()}, nil
 }
 
 // List returns the files of the directory that match the pattern.
@@ -98,19 +102,19 @@ func (s *source) list(ctx context.Context) ([]file, error) {
 // withTimes finds out the exact times of the files, on every connection that
 // nobody else uses now.
 func (s *source) withTimes(ctx context.Context, c *session, dir string, files []file) ([]file, []string, error) {
-	askers := []asker{func(f file) (time.Time, bool, error) { return c.modified(dir, f.name) }}
+	askers := []asker{func(files []file) ([]answer, error) { return c.modifiedAll(dir, files) }}
 	for len(askers) <= len(files)/filesPerHelper && !c.ftp.IsTimePreciseInList() {
 		helper, ok := s.pool.tryAcquire(ctx)
 		if !ok {
 			break
 		}
 		defer s.pool.release(helper)
-		askers = append(askers, func(f file) (t time.Time, exists bool, err error) {
+		askers = append(askers, func(files []file) (answers []answer, err error) {
 			err = helper.run(ctx, func() error {
-				t, exists, err = helper.modified(dir, f.name)
+				answers, err = helper.modifiedAll(dir, files)
 				return err
 			})
-			return t, exists, err
+			return answers, err
 		})
 	}
 	return s.times.complete(askers, files)
@@ -174,78 +178,6 @@ func (s *source) key(directory string, f *file) string {
 func (s *source) Close() error {
 	s.pool.close()
 	return nil
-}
-
-// Settle deletes or moves the file if it is still the one that was read.
-func (s *source) Settle(ctx context.Context, item sdk.Item) error {
-	f, ok := item.Handle.(*file)
-	if !ok {
-		return fmt.Errorf("settle %s: the item is not one of this location's listing", item.Key)
-	}
-	err := s.pool.with(ctx, func(c *session) error { return s.settle(c, f) })
-	if sdk.IsGone(err) {
-		s.times.forget(f.name)
-	}
-	if err == nil {
-		s.times.untake(f.name)
-	}
-	return err
-}
-
-func (s *source) settle(c *session, f *file) error {
-	dir := c.absolute(s.props.Directory)
-	now, err := s.lookAgain(c, dir, f)
-	if err != nil {
-		return err
-	}
-	if !now.exists {
-		return s.settleMissing(c, dir, f)
-	}
-	if f.differs(now) {
-		return sdk.Gone(found("%s has changed since it was read: now %d bytes of %s", f.name, now.size, now.modified.Format(time.RFC3339)))
-	}
-	target := join(dir, f.name)
-	switch s.props.AfterDelivery {
-	case afterMove:
-		return s.move(c, target, f)
-	case afterKeep:
-		return nil
-	}
-	err = c.ftp.Delete(target)
-	if isMissing(err) {
-		// Gone in this very moment, or not allowed.
-		if missing, lookErr := c.confirmMissing(dir, f.name); lookErr == nil && missing {
-			return sdk.Gone(found("delete %s: %w", target, err))
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("delete %s: %w", target, err)
-	}
-	return nil
-}
-
-// lookAgain asks for what tells this version of the file from another. Where that
-// takes two commands, the time is enough if the content was read here, had the
-// listed size, and could not have been written to since without a new time.
-func (s *source) lookAgain(c *session, dir string, f *file) (fact, error) {
-	if !c.ftp.IsTimePreciseInList() && s.times.timeTells(f) {
-		t, exists, err := c.modified(dir, f.name)
-		if err != nil || !t.IsZero() {
-			return fact{exists: exists, size: -1, modified: t}, err
-		}
-	}
-	return c.look(dir, f.name)
-}
-
-func (s *source) settleMissing(c *session, dir string, f *file) error {
-	missing, err := c.confirmMissing(dir, f.name)
-	if err != nil {
-		return err
-	}
-	if !missing {
-		return found("the server lists %s in %s but tells nothing about it; check its permissions", f.name, dir)
-	}
-	return sdk.Gone(found("%s is not in %s any more", f.name, dir))
 }
 
 // move renames the file into the other directory. What is there under its name

@@ -61,9 +61,19 @@ func newTimeBook() *timeBook {
 	return &timeBook{now: time.Now, known: map[string]knownTime{}, taken: map[string]taking{}}
 }
 
-// asker tells a file's time: zero if it does not know, not exists if the file is
-// not there. It may be called from several goroutines.
-type asker func(f file) (t time.Time, exists bool, err error)
+// answer is what a server says of a file's time: zero if it does not know, not
+// exists if the file is not there.
+type answer struct {
+	modified time.Time
+	exists   bool
+}
+
+// asker tells the times of files, in their order. It is called from a goroutine of
+// its own, several times.
+type asker func(files []file) ([]answer, error)
+
+// askChunk is how many files an asker is given at once.
+const askChunk = 50
 
 // complete replaces the imprecise times among the files by exact ones and
 // returns the names of those that the server has nothing to say of; the others
@@ -99,36 +109,58 @@ func (b *timeBook) complete(askers []asker, files []file) (kept []file, refused 
 // ask finds out the times of the files with the given indexes.
 func (b *timeBook) ask(askers []asker, files []file, unknown []int, now time.Time) (missing map[int]bool, err error) {
 	missing = map[int]bool{}
-	var mu sync.Mutex // guards next and missing
-	next := 0
+	var mu sync.Mutex // guards unknown and missing
+	share := min(askChunk, (len(unknown)+len(askers)-1)/len(askers))
+	draw := func() []int {
+		mu.Lock()
+		defer mu.Unlock()
+		n := min(share, len(unknown))
+		drawn := unknown[:n]
+		unknown = unknown[n:]
+		return drawn
+	}
 	var workers errgroup.Group
 	for _, ask := range askers {
+		// Each has its first share before any begins: a quick one would else be done
+		// with all before another has started.
+		first := draw()
 		workers.Go(func() error {
-			for {
-				mu.Lock()
-				at := next
-				next++
-				mu.Unlock()
-				if at >= len(unknown) {
-					return nil
-				}
-				f := &files[unknown[at]]
-				t, exists, err := ask(*f)
+			for chunk := first; len(chunk) > 0; chunk = draw() {
+				gone, err := b.askOne(ask, files, chunk, now)
 				if err != nil {
 					return err
 				}
-				if !exists {
-					mu.Lock()
-					missing[unknown[at]] = true
-					mu.Unlock()
-					continue
+				mu.Lock()
+				for _, i := range gone {
+					missing[i] = true
 				}
-				b.learn(*f, t, now)
-				f.setExact(t)
+				mu.Unlock()
 			}
+			return nil
 		})
 	}
 	return missing, workers.Wait()
+}
+
+// askOne asks one asker for some of the files, and returns which are not there.
+func (b *timeBook) askOne(ask asker, files []file, chunk []int, now time.Time) (missing []int, err error) {
+	asked := make([]file, len(chunk))
+	for at, i := range chunk {
+		asked[at] = files[i]
+	}
+	answers, err := ask(asked)
+	if err != nil {
+		return nil, err
+	}
+	for at, i := range chunk {
+		if !answers[at].exists {
+			missing = append(missing, i)
+			continue
+		}
+		b.learn(files[i], answers[at].modified, now)
+		files[i].setExact(answers[at].modified)
+	}
+	return missing, nil
 }
 
 func (f *file) setExact(t time.Time) {

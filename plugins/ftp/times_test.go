@@ -16,10 +16,14 @@ type fakeTimes struct {
 }
 
 func (f *fakeTimes) askers() []asker {
-	return []asker{func(of file) (time.Time, bool, error) {
-		f.asked++
-		t, ok := f.exact[of.name]
-		return t, ok, f.err
+	return []asker{func(files []file) ([]answer, error) {
+		var answers []answer
+		for _, of := range files {
+			f.asked++
+			t, ok := f.exact[of.name]
+			answers = append(answers, answer{modified: t, exists: ok})
+		}
+		return answers, f.err
 	}}
 }
 
