@@ -16,6 +16,7 @@ type Deployment struct {
 	Hosts            map[string]Host            `json:"hosts,omitempty" jsonschema_description:"Containers of handlers, by name: what is owned, moved and isolated together."`
 	ReceiveLocations map[string]ReceiveLocation `json:"receive_locations,omitempty" jsonschema_description:"Where items come from, by name."`
 	SendPorts        map[string]SendPort        `json:"send_ports,omitempty" jsonschema_description:"Where messages go to, by name."`
+	Routes           []Route                    `json:"routes,omitempty" jsonschema_description:"Where messages of locations without to go: every route that matches applies, in this order, and each port gets a message once. What none matches is suspended."`
 	Adapters         map[string]AdapterPin      `json:"adapters,omitempty" jsonschema_description:"Which binaries of adapters may be used, by the adapter's name. A node with another one cannot own a host that needs it. Adapters that are not named here are not bound."`
 
 	// Warnings are findings that do not keep the deployment from being used.
@@ -42,15 +43,29 @@ type ReceiveLocation struct {
 	Adapter     string         `json:"adapter" jsonschema:"required,minLength=1" jsonschema_description:"Adapter that reads the source, such as ftp."`
 	Endpoint    map[string]any `json:"endpoint" jsonschema:"required" jsonschema_description:"The adapter's own properties, see fairlead adapter describe. Texts may hold ${env:NAME} and ${file:/path}, read on the node that runs the location."`
 	Schedule    Schedule       `json:"schedule" jsonschema_description:"When the source is asked what it has."`
-	To          []string       `json:"to" jsonschema:"required,minItems=1" jsonschema_description:"Names of send ports; every item goes to each of them."`
+	To          []string       `json:"to,omitempty" jsonschema_description:"Names of send ports; every item goes to each of them. Without it the routes decide."`
 	MaxInFlight int            `json:"max_in_flight" jsonschema:"minimum=1,maximum=4096,default=16" jsonschema_description:"Most items under way at once."`
 	Enabled     bool           `json:"enabled" jsonschema:"default=true" jsonschema_description:"false: the location is there and takes nothing."`
-	Ordered     bool           `json:"ordered" jsonschema:"default=false" jsonschema_description:"Items strictly one after the other: false, as this version does not serve it."`
+	Ordered     bool           `json:"ordered" jsonschema:"default=false" jsonschema_description:"true: items go strictly one after the other, in the order of the source; with order_by, those that it gives the same text."`
+	OrderBy     string         `json:"order_by,omitempty" jsonschema_description:"Expression in CEL over what is known of an item before it is read, such as context[\"ftp.directory\"]. Items for which it gives different texts may overtake each other."`
+	OnFailure   string         `json:"on_failure" jsonschema:"enum=suspend,enum=hold,default=suspend" jsonschema_description:"What becomes of those behind an item that is suspended, where order is kept. hold: they wait until somebody has decided about it. suspend: they go on."`
+	Delivery    string         `json:"delivery" jsonschema:"enum=exactly-once,enum=at-least-once,default=exactly-once" jsonschema_description:"at-least-once: nothing is recorded of an item that arrives, which is quicker. After a crash items that were under way may arrive twice."`
+	Track       string         `json:"track" jsonschema:"enum=none,enum=headers,enum=content,default=headers" jsonschema_description:"What is kept of each message for people to look at, on the nodes and for a bounded time. headers: what happened to it, and its properties. content: its content, too."`
 }
 
-// Schedule says when a source is polled.
+// Schedule says when a source is looked at.
 type Schedule struct {
-	Every sdk.Duration `json:"every" jsonschema:"default=30s" jsonschema_description:"Time between two polls of the source, 100ms or more. Sources that deliver by themselves, such as queues, ignore it."`
+	Every    sdk.Duration `json:"every" jsonschema:"default=30s" jsonschema_description:"Time between two polls of the source, 100ms or more. Sources that deliver by themselves, such as queues, ignore it."`
+	Cron     string       `json:"cron,omitempty" jsonschema_description:"When the source is polled, instead of every: five fields as in crontab, such as 30 6 * * 1-5, or @hourly, @daily, @weekly, @monthly."`
+	Window   string       `json:"window,omitempty" jsonschema_description:"When items may be taken up, such as 06:00-22:00 or Mon-Fri 06:00-22:00, Sat 08:00-12:00. What is under way at its end goes on."`
+	Timezone string       `json:"timezone,omitempty" jsonschema_description:"Time zone of cron and window, by its name in the IANA database, such as Europe/Paris. Default: UTC."`
+}
+
+// Route sends messages to ports.
+type Route struct {
+	Name string   `json:"name,omitempty" jsonschema_description:"For people."`
+	When string   `json:"when,omitempty" jsonschema_description:"Condition in CEL over location, adapter and context, such as location == \"orders\" && context[\"ftp.name\"].endsWith(\".edi\"). Empty: every message."`
+	To   []string `json:"to" jsonschema:"required,minItems=1" jsonschema_description:"Names of send ports."`
 }
 
 // SendPort is one destination endpoint.
@@ -61,7 +76,11 @@ type SendPort struct {
 	Retry       Retry          `json:"retry" jsonschema_description:"What happens after a send that failed and may be tried again. Outages of the destination do not count: sends wait until they are over."`
 	InDoubt     string         `json:"in_doubt" jsonschema:"enum=resend,enum=suspend,default=resend" jsonschema_description:"What happens to a message that may have arrived before a change of owner, when the adapter cannot tell: resend it, marked fairlead.redelivered, or suspend it for somebody to decide."`
 	MaxInFlight int            `json:"max_in_flight" jsonschema:"minimum=1,maximum=4096,default=16" jsonschema_description:"Most sends under way at once."`
-	Ordered     bool           `json:"ordered" jsonschema:"default=false" jsonschema_description:"Messages strictly one after the other: false, as this version does not serve it."`
+	Ordered     bool           `json:"ordered" jsonschema:"default=false" jsonschema_description:"true: one message at a time, each after the one before has arrived. Every location that sends here must keep order."`
+	Backup      string         `json:"backup,omitempty" jsonschema_description:"Send port that gets what this one gives up. Without it, or if that gives up, too, the message is suspended."`
+	Rate        string         `json:"rate,omitempty" jsonschema_description:"Most messages in a time, such as 50/s, 600/m or 10/h. After a rest up to a second's worth may go at once."`
+	Window      string         `json:"window,omitempty" jsonschema_description:"When messages may be sent, such as 06:00-22:00 or Mon-Fri 06:00-22:00. Others wait."`
+	Timezone    string         `json:"timezone,omitempty" jsonschema_description:"Time zone of window, by its name in the IANA database, such as Europe/Paris. Default: UTC."`
 }
 
 // Retry is a send port's policy after failures.
@@ -69,6 +88,7 @@ type Retry struct {
 	Attempts int          `json:"attempts" jsonschema:"minimum=0,maximum=1000,default=3" jsonschema_description:"How often a failed send is tried again before the item is suspended."`
 	Interval sdk.Duration `json:"interval" jsonschema:"default=5m" jsonschema_description:"Time before the first new attempt."`
 	Backoff  float64      `json:"backoff" jsonschema:"minimum=1,maximum=10,default=1" jsonschema_description:"Factor that the time grows by with each further attempt; 1 keeps it, 2 doubles it."`
+	Jitter   float64      `json:"jitter" jsonschema:"minimum=0,maximum=1,default=0.1" jsonschema_description:"Share of the time by which it varies either way, so that many messages do not try at the same moment."`
 }
 
 // Group is a set of clustered hosts that are always owned by the same node.

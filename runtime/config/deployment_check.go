@@ -115,7 +115,9 @@ func (c *deploymentCheck) rules() {
 	}
 	for _, name := range c.names("send_ports") {
 		c.knownHost("send_ports", name)
+		c.port(name)
 	}
+	c.routing()
 	c.sameSources()
 	// After a misspelt name something else would seem to be unused.
 	if !c.failed() {
@@ -211,21 +213,9 @@ func (c *deploymentCheck) knownHost(section, name string) {
 
 func (c *deploymentCheck) location(name string) {
 	p := keyPath{"receive_locations", name}
-	ports := c.names("send_ports")
-	to := c.list("receive_locations", name, "to")
-	for i, port := range to {
-		at := p.with("to", strconv.Itoa(i))
-		switch {
-		case port == "":
-			if c.lookup(at) == "" {
-				c.errorf(at, suggestion("", ports, "send ports", "add one under send_ports"), "is empty, want the name of a send port")
-			}
-		case slices.Index(to, port) < i:
-			c.errorf(at, "remove one of them", "send port %s stands twice", quoted(port))
-		case !c.has("send_ports", port) && !c.isSuspect(at) && !c.isSuspect(keyPath{"send_ports"}):
-			c.errorf(at, suggestion(port, ports, "send ports", "add it under send_ports"), "there is no send port %s", quoted(port))
-		}
-	}
+	c.portNames(p.with("to"), c.list("receive_locations", name, "to"))
+	c.order(name)
+	c.times(p.with("schedule"))
 	if every, ok := c.lookup(p.with("schedule", "every")).(string); ok {
 		if d, err := time.ParseDuration(every); err == nil && d < leastPollInterval && !c.isSuspect(p.with("schedule", "every")) {
 			c.errorf(p.with("schedule", "every"), "write 100ms or more, for most sources 30s", "%s is too short a time between two polls", quoted(every))
@@ -255,14 +245,22 @@ func (c *deploymentCheck) unused() {
 	hosts, ports := map[string]bool{}, map[string]bool{}
 	for _, name := range c.names("receive_locations") {
 		hosts[c.text("receive_locations", name, "host")] = true
-		for _, port := range c.list("receive_locations", name, "to") {
+		for _, port := range c.reach(name) {
+			ports[port] = true
+		}
+	}
+	for _, r := range c.routes() { // also one that no location's items can take
+		for _, port := range r.to {
 			ports[port] = true
 		}
 	}
 	for _, name := range c.names("send_ports") {
+		ports[c.text("send_ports", name, "backup")] = true
+	}
+	for _, name := range c.names("send_ports") {
 		hosts[c.text("send_ports", name, "host")] = true
 		if !ports[name] {
-			c.add(Warning, keyPath{"send_ports", name}, true, "nothing is sent to this port", "name it in a location's to, or remove it")
+			c.add(Warning, keyPath{"send_ports", name}, true, "nothing is sent to this port", "name it in a location's to or in a route, or remove it")
 		}
 	}
 	for _, name := range c.names("hosts") {

@@ -84,9 +84,9 @@ send_ports:
 	want := `{"hosts":{"intake":{"clustered":true,"group":"edi","possible_owners":["node-a","node-b"],"preferred_owners":["node-b"],"failback":"never",` +
 		`"restart":{"max":1,"within":"15m0s"},"failover":{"max":-1,"within":"6h0m0s","retry_after":"1h0m0s"},"standby":"cold","drain_timeout":"1m30s"}},` +
 		`"receive_locations":{"orders":{"host":"intake","adapter":"ftp","endpoint":{"address":"ftp.example","connections":7,"headers":{"":"z","x.y":"1"},"names":["a","b"]},` +
-		`"schedule":{"every":"1m30s"},"to":["erp","archive"],"max_in_flight":3,"enabled":false,"ordered":false}},` +
-		`"send_ports":{"archive":{"host":"intake","adapter":"file","endpoint":{},"retry":{"attempts":3,"interval":"5m0s","backoff":1},"in_doubt":"resend","max_in_flight":16,"ordered":false},` +
-		`"erp":{"host":"intake","adapter":"queue","endpoint":{"broker":"b","size":9007199254740993,"weight":1.5},"retry":{"attempts":0,"interval":"1s","backoff":2.5},"in_doubt":"suspend","max_in_flight":1,"ordered":false}}}`
+		`"schedule":{"every":"1m30s"},"to":["erp","archive"],"max_in_flight":3,"enabled":false,"ordered":false,"on_failure":"suspend","delivery":"exactly-once","track":"headers"}},` +
+		`"send_ports":{"archive":{"host":"intake","adapter":"file","endpoint":{},"retry":{"attempts":3,"interval":"5m0s","backoff":1,"jitter":0.1},"in_doubt":"resend","max_in_flight":16,"ordered":false},` +
+		`"erp":{"host":"intake","adapter":"queue","endpoint":{"broker":"b","size":9007199254740993,"weight":1.5},"retry":{"attempts":0,"interval":"1s","backoff":2.5,"jitter":0.1},"in_doubt":"suspend","max_in_flight":1,"ordered":false}}}`
 	if got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
 	}
@@ -110,7 +110,7 @@ func TestDeploymentSurvivesTheLedger(t *testing.T) {
 	if !bytes.Equal(first, second) {
 		t.Errorf("encoded again it differs:\n%s\n%s", first, second)
 	}
-	if _, err := DecodeDeployment([]byte(`{"hosts":{},"routes":[]}`)); err == nil {
+	if _, err := DecodeDeployment([]byte(`{"hosts":{},"maps":[]}`)); err == nil {
 		t.Error("a key of a later version was accepted")
 	}
 }
@@ -269,7 +269,7 @@ send_ports:
 		`app.yaml:3:22: warning: hosts.idle.preferred_owners: has no effect: host idle is not clustered; remove it, or set clustered: true`,
 		`app.yaml:5:73: warning: receive_locations.orders.endpoint.password: is a secret and stands in the file, where everybody can read it who reads the file; write ${file:/path} or ${env:NAME}`,
 		`app.yaml:6:39: warning: receive_locations.spare.endpoint: is the same source as receive_locations.orders.endpoint (app.yaml:5:40): they would take each other's items; remove one of the two, or make what they take differ`,
-		`app.yaml:9:3: warning: send_ports.unused: nothing is sent to this port; name it in a location's to, or remove it`,
+		`app.yaml:9:3: warning: send_ports.unused: nothing is sent to this port; name it in a location's to or in a route, or remove it`,
 	)
 }
 

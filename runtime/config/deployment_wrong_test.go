@@ -18,7 +18,7 @@ func TestWrongDeployments(t *testing.T) {
 		{"key of the schedule beside it", "to: [erp]", "to: [erp]\n    every: 5s", []string{
 			`app.yaml:10:5: receive_locations.orders.every: unknown key; it belongs under schedule`}},
 		{"property of the adapter beside endpoint", "to: [erp]", "to: [erp]\n    directory: /out", []string{
-			`app.yaml:10:5: receive_locations.orders.directory: unknown key; known keys: adapter, enabled, endpoint, host, max_in_flight, ordered, schedule, to; the adapter's own properties belong under endpoint`}},
+			`app.yaml:10:5: receive_locations.orders.directory: unknown key; known keys: adapter, delivery, enabled, endpoint, host, max_in_flight, on_failure, order_by, ordered, schedule, to, track; the adapter's own properties belong under endpoint`}},
 		{"wrong types", "clustered: true", `clustered: yes, drain_timeout: 30, group: 7`, []string{
 			`app.yaml:2:23: hosts.intake.clustered: is the text "yes", want true or false; write true without quotes`,
 			`app.yaml:2:43: hosts.intake.drain_timeout: is the number 30, want a duration such as 30s or 5m; add the unit, as in 30s`,
@@ -28,9 +28,9 @@ func TestWrongDeployments(t *testing.T) {
 		{"a word where a list belongs", "to: [erp]", "to: erp", []string{
 			`app.yaml:9:9: receive_locations.orders.to: is the text "erp", want a list; write [erp]`}},
 		{"no send ports", "to: [erp]", "to: []", []string{
-			`app.yaml:9:5: receive_locations.orders.to: is empty; write at least 1 (Names of send ports; every item goes to each of them)`}},
+			`app.yaml:9:5: receive_locations.orders.to: names no send port, and there are no routes: nothing would go anywhere; name the send ports that get every item, or write routes`}},
 		{"to left out", "    to: [erp]\n", "", []string{
-			`app.yaml:5:3: receive_locations.orders.to: is missing; write it here (Names of send ports; every item goes to each of them)`}},
+			`app.yaml:5:3: receive_locations.orders.to: names no send port, and there are no routes: nothing would go anywhere; name the send ports that get every item, or write routes`}},
 		{"the same port twice", "to: [erp]", "to: [erp, erp]", []string{
 			`app.yaml:9:15: receive_locations.orders.to[1]: send port "erp" stands twice; remove one of them`}},
 		{"unknown port", "to: [erp]", "to: [erp, epr]", []string{
@@ -106,32 +106,14 @@ receive_locations:
     host: intake
     adapter: ftp
     endpoint: {address: a, password: "${secret:x}"}
-    schedule: {every: 30s, window: "06:00-22:00", timezone: Europe/Paris}
     to: [erp]
-    ordered: true
 send_ports:
-  erp:
-    host: other
-    adapter: queue
-    endpoint: {broker: b}
-    backup: archive
-    window: "00:00-24:00"
-    ordered: true
-  x: {host: third, adapter: queue, endpoint: {broker: b}, ordered: false}
-routes:
-  - {when: 'true', to: [x]}
+  erp: {host: other, adapter: queue, endpoint: {broker: b}}
 `), testFacts())
 	wantFindings(t, err,
 		`app.yaml:8:5: hosts.intake.limits: is not served yet by this version; remove it; limit the service as a whole, for example with MemoryMax= in its systemd unit`,
 		`app.yaml:10:21: hosts.third.failback: is "nevr", want one of never, immediate; did you mean never?`,
 		`app.yaml:15:38: receive_locations.orders.endpoint.password: ${secret:...} is not served yet by this version; write ${file:/path} or ${env:NAME}, with the file or variable on every node that may own the host`,
-		`app.yaml:16:28: receive_locations.orders.schedule.window: is not served yet by this version; remove it; the location polls around the clock`,
-		`app.yaml:16:51: receive_locations.orders.schedule.timezone: is not served yet by this version; remove it; it belongs to window`,
-		`app.yaml:18:5: receive_locations.orders.ordered: ordered: true is not served yet by this version; remove it or write ordered: false; items may overtake each other`,
-		`app.yaml:24:5: send_ports.erp.backup: is not served yet by this version; remove it; an item whose retries are used up is suspended and can be resumed`,
-		`app.yaml:25:5: send_ports.erp.window: is not served yet by this version; remove it; the port sends around the clock`,
-		`app.yaml:26:5: send_ports.erp.ordered: ordered: true is not served yet by this version; remove it or write ordered: false; messages may overtake each other`,
-		`app.yaml:28:1: routes: is not served yet by this version; remove it and name the send ports in each location's to`,
 	)
 }
 

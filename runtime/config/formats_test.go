@@ -32,9 +32,9 @@ when = "x"
 		`app.toml:8:1: receive_locations.orders.to[1]: there is no send port "epr"; did you mean erp?`,
 		`app.toml:9:28: receive_locations.orders.endpoint.tls: is "nne", want one of none, explicit, implicit; did you mean none?`,
 		`app.toml:9:43: receive_locations.orders.endpoint.names[1]: is the number 2, want text; write it in quotes: "2"`,
-		`app.toml:11:3: receive_locations.orders.schedule.window: is not served yet by this version; remove it; the location polls around the clock`,
 		`app.toml:16:14: send_ports.erp.endpoint.brokr: unknown key; did you mean broker?`,
-		`app.toml:18:3: routes: is not served yet by this version; remove it and name the send ports in each location's to`,
+		`app.toml:18:3: routes[0].to: is missing; write it here (Names of send ports)`,
+		`app.toml:19:1: routes[0].when: is not a right expression: column 1: there is no "x"; known are location, adapter, context; a property is written as context["ftp.name"]; see https://cel.dev for the language; fairlead route test shows what a route does`,
 	)
 }
 

@@ -11,13 +11,6 @@ var unserved = []struct {
 	remedy string
 }{
 	{keyPath{"hosts", "*", "limits"}, nil, "remove it; limit the service as a whole, for example with MemoryMax= in its systemd unit"},
-	{keyPath{"receive_locations", "*", "schedule", "window"}, nil, "remove it; the location polls around the clock"},
-	{keyPath{"receive_locations", "*", "schedule", "timezone"}, nil, "remove it; it belongs to window"},
-	{keyPath{"receive_locations", "*", "ordered"}, false, "remove it or write ordered: false; items may overtake each other"},
-	{keyPath{"send_ports", "*", "ordered"}, false, "remove it or write ordered: false; messages may overtake each other"},
-	{keyPath{"send_ports", "*", "backup"}, nil, "remove it; an item whose retries are used up is suspended and can be resumed"},
-	{keyPath{"send_ports", "*", "window"}, nil, "remove it; the port sends around the clock"},
-	{keyPath{"routes"}, nil, "remove it and name the send ports in each location's to"},
 }
 
 // refuseUnserved adds an error for every key that is not served.

@@ -29,8 +29,9 @@ type Location struct {
 	// AtLeastOnce: nothing is committed of an item that arrives. After a crash it may
 	// be sent again, without being probed for.
 	AtLeastOnce bool
-	// Keep has a copy of the content kept for people to look at.
-	Keep bool
+	// Keep has a copy of the content kept for people to look at; Quiet: not even what
+	// happens to its messages is told.
+	Keep, Quiet bool
 	// Timetable says when the source is looked at.
 	Timetable Timetable
 	// Stopped: by order, it takes up nothing.

@@ -20,7 +20,7 @@ type Happening struct {
 // tell adds to the message's history.
 func (c *carriage) tell(h Happening) {
 	f := c.r.e.cfg.Tell
-	if f == nil || c.id == "" {
+	if f == nil || c.id == "" || c.r.loc.Quiet {
 		return
 	}
 	h.At, h.Message, h.Location, h.Key, h.Name = time.Now(), c.id, c.r.loc.Name, c.item.GetKey(), c.name()

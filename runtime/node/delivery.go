@@ -130,10 +130,14 @@ func (n *Node) launch(ctx context.Context, h hostPlan, adapter string, lease hos
 		if err != nil {
 			return nil, fmt.Errorf("endpoint of %s: %w", e.name, err)
 		}
-		endpoints = append(endpoints, &adapterpb.Endpoint{
+		out := &adapterpb.Endpoint{
 			Name: e.name, Receive: e.receive, Properties: properties,
-			PollEveryMs: e.every.Milliseconds(), MaxInFlight: int32(e.maxInFlight),
-		})
+			PollEveryMs: e.every.Milliseconds(), MaxInFlight: int32(e.maxInFlight), Ordered: e.ordered,
+		}
+		if e.receive {
+			out.OfferInlineMax, out.Paused = exchange.OfferInlineMax, e.paused(time.Now()) || n.stoppedSince(e.name, true) != 0
+		}
+		endpoints = append(endpoints, out)
 	}
 	p, err := handler.Start(ctx, handler.Spec{
 		Binary: binary, Host: h.name, Node: n.name, Endpoints: endpoints, Log: n.log,

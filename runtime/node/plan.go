@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-
 	"github.com/fairlead-io/fairlead/runtime/config"
 	"github.com/fairlead-io/fairlead/runtime/exchange"
 	"github.com/fairlead-io/fairlead/runtime/handler"
@@ -17,6 +16,7 @@ import (
 	"github.com/fairlead-io/fairlead/runtime/ledger"
 	pb "github.com/fairlead-io/fairlead/runtime/ledger/ledgerpb"
 	"github.com/fairlead-io/fairlead/runtime/ownership"
+	"github.com/fairlead-io/fairlead/runtime/route"
 )
 
 // plans keeps the current deployment, parsed. The ledger holds it as JSON, and it
@@ -28,6 +28,7 @@ type plans struct {
 	version uint64
 	d       *config.Deployment
 	groups  []config.Group
+	routes  *route.Table
 }
 
 // of returns the current deployment of the state, nil before the first.
@@ -46,7 +47,12 @@ func (p *plans) of(s *pb.State) *config.Deployment {
 			p.log.Error("the deployment needs a later version of Fairlead on this node", "deployment", newest.GetVersion(), "error", err)
 			d = &config.Deployment{}
 		}
-		p.version, p.d, p.groups = newest.GetVersion(), d, d.Groups()
+		routes, err := d.RouteTable()
+		if err != nil { // a later version's language
+			p.log.Error("the deployment's routes need a later version of Fairlead on this node", "deployment", newest.GetVersion(), "error", err)
+			d, routes = &config.Deployment{}, nil
+		}
+		p.version, p.d, p.groups, p.routes = newest.GetVersion(), d, d.Groups(), routes
 	}
 	return p.d
 }
@@ -100,6 +106,7 @@ type endpoint struct {
 	maxInFlight int
 	rate        float64 // of sends, per second; 0: no limit
 	ordered     bool
+	paused      func(time.Time) bool // nil for ports
 }
 
 // defaultDrain is how long a group may take to drain where no host says so.
@@ -125,14 +132,12 @@ func (n *Node) planFor(group string) *groupPlan {
 		return plan
 	}
 	for name, p := range d.SendPorts {
-		plan.ports[name] = exchange.PortPolicy{
-			Attempts: p.Retry.Attempts, Interval: time.Duration(p.Retry.Interval), Backoff: p.Retry.Backoff,
-			SuspendInDoubt: p.InDoubt == "suspend",
-		}
+		plan.ports[name] = n.policyOf(name, p)
 	}
+	stoppedLocation := func(name string) bool { return n.stoppedSince(name, true) != 0 }
 	for _, name := range hostsOf(d, group) {
 		if !stopped[name] && (group != ownership.Local || n.runsHere(d, name)) {
-			plan.addHost(d, name, func(location string) bool { return holders[location] == group })
+			plan.addHost(n.router(), d, name, func(location string) bool { return holders[location] == group }, stoppedLocation)
 		}
 	}
 	for _, location := range sortedNames(holders) {
@@ -183,7 +188,7 @@ func (n *Node) runsHere(d *config.Deployment, name string) bool {
 	return true
 }
 
-func (g *groupPlan) addHost(d *config.Deployment, name string, held func(location string) bool) {
+func (g *groupPlan) addHost(router *route.Table, d *config.Deployment, name string, held, stopped func(location string) bool) {
 	r := d.Hosts[name].Restart
 	h := hostPlan{
 		name: name, endpoints: map[string][]endpoint{},
@@ -197,16 +202,21 @@ func (g *groupPlan) addHost(d *config.Deployment, name string, held func(locatio
 		if l.Host != name || !l.Enabled || !held(loc) {
 			continue
 		}
-		g.locations = append(g.locations, exchange.Location{Name: loc, Ports: l.To, MaxInFlight: l.MaxInFlight})
-		h.endpoints[l.Adapter] = append(h.endpoints[l.Adapter], endpoint{
-			name: loc, receive: true, properties: l.Endpoint, every: time.Duration(l.Schedule.Every), maxInFlight: l.MaxInFlight,
-		})
+		location := locationOf(loc, l, router)
+		location.Stopped = stopped(loc)
+		g.locations = append(g.locations, location)
+		e := endpoint{
+			name: loc, receive: true, properties: l.Endpoint, every: time.Duration(l.Schedule.Every), maxInFlight: location.MaxInFlight,
+			ordered: l.Ordered, paused: location.Paused,
+		}
+		if l.Schedule.Cron != "" {
+			e.every = 0 // it is told when
+		}
+		h.endpoints[l.Adapter] = append(h.endpoints[l.Adapter], e)
 	}
 	for _, port := range sortedNames(d.SendPorts) {
 		if p := d.SendPorts[port]; p.Host == name {
-			h.endpoints[p.Adapter] = append(h.endpoints[p.Adapter], endpoint{
-				name: port, properties: p.Endpoint, maxInFlight: p.MaxInFlight,
-			})
+			h.endpoints[p.Adapter] = append(h.endpoints[p.Adapter], portEndpoint(port, p))
 		}
 	}
 	g.hosts = append(g.hosts, h)
@@ -229,7 +239,10 @@ func (g *groupPlan) fingerprint(d *config.Deployment) {
 		}
 	}
 	for _, l := range g.locations {
-		for _, p := range l.Ports {
+		if l.Route != nil {
+			all = append(all, d.Routes)
+		}
+		for _, p := range d.PortsOf(l.Name) {
 			port := d.SendPorts[p]
 			port.Endpoint = nil // whoever runs it follows that
 			all = append(all, p, port)

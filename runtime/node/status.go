@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -14,6 +15,7 @@ import (
 	pb "github.com/fairlead-io/fairlead/runtime/ledger/ledgerpb"
 	"github.com/fairlead-io/fairlead/runtime/membership"
 	"github.com/fairlead-io/fairlead/runtime/placement"
+	"github.com/fairlead-io/fairlead/runtime/schedule"
 	"github.com/fairlead-io/fairlead/runtime/transport/peerpb"
 )
 
@@ -80,6 +82,22 @@ func addPort(sum, one api.PortStatus) api.PortStatus {
 	sum.Down = sum.Down || one.Down
 	sum.DownSince, sum.RetryAt = earlier(sum.DownSince, one.DownSince), earlier(sum.RetryAt, one.RetryAt)
 	return sum
+}
+
+// windowText says when a window opens or closes next; empty for none.
+func windowText(w *schedule.Window, now time.Time) string {
+	if w == nil {
+		return ""
+	}
+	open, change := w.At(now)
+	what := "opens"
+	if open {
+		what = "closes"
+	}
+	if change.IsZero() {
+		return w.String()
+	}
+	return fmt.Sprintf("%s on %s (%s)", what, change.In(w.Zone()).Format("Mon 15:04"), w.Zone())
 }
 
 func earlier(a, b *time.Time) *time.Time {
@@ -348,6 +366,9 @@ func locationStatuses(state *pb.State, d *config.Deployment, own map[string]ownS
 		}
 		st.Name, st.Host, st.Adapter = name, l.Host, l.Adapter
 		st.Stopped = state.GetStoppedLocations()[name] != 0
+		if w, _, err := l.Schedule.Times(); err == nil {
+			st.Window = windowText(w, time.Now())
+		}
 		list = append(list, st)
 	}
 	return list
@@ -361,7 +382,10 @@ func (n *Node) portStatuses(state *pb.State, d *config.Deployment, own map[strin
 		for _, node := range sortedNames(own) {
 			st = addPort(st, own[node].Ports[name])
 		}
-		st.Stopped = state.GetStoppedPorts()[name] != 0
+		st.Stopped, st.Rate = state.GetStoppedPorts()[name] != 0, p.Rate
+		if w, err := p.Hours(); err == nil {
+			st.Window = windowText(w, time.Now())
+		}
 		st.State = "stopped"
 		for _, node := range sortedNames(own) {
 			if h, ok := own[node].Hosts[p.Host]; ok && handlersState(h.Handlers) == "running" {
