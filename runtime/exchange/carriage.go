@@ -245,7 +245,8 @@ func gaveUp(outcomes []outcome) error {
 	return all
 }
 
-// settle has the source remove the item, and notes that it did.
+// settle has the source remove the item, and has it noted that it did. Nothing waits
+// for that note: without it the item is found to be gone, or settled once more.
 func (c *carriage) settle(ctx context.Context) error {
 	state := c.fate.GetState()
 	if state != pb.Fate_DELIVERED && state != pb.Fate_DISCARDED || c.item.GetKept() {
@@ -256,12 +257,19 @@ func (c *carriage) settle(ctx context.Context) error {
 		return err
 	}
 	c.at(StepSettled)
-	if err := c.commit(ctx, &pb.FateChange{Change: &pb.FateChange_Settled{Settled: &pb.Settled{}}}); err != nil {
-		return fmt.Errorf("settled: %w", err)
-	}
-	c.at(StepDone)
 	c.tell(Happening{Kind: "settled"})
-	c.set(&pb.Fate{State: pb.Fate_SETTLED, MessageId: c.id})
+	if c.unrecorded() {
+		return nil
+	}
+	key := c.item.GetKey()
+	change := &pb.FateChange{Location: c.r.loc.Name, Key: key, Change: &pb.FateChange_Settled{Settled: &pb.Settled{}}}
+	c.r.e.committer.later(ctx, change, func(err error) {
+		if err != nil {
+			return // the tenure is over, or nobody knows the item any more
+		}
+		c.at(StepDone)
+		c.r.setFate(key, &pb.Fate{State: pb.Fate_SETTLED, MessageId: c.id}, false)
+	})
 	return nil
 }
 

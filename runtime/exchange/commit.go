@@ -25,7 +25,9 @@ const (
 	// Batches may overtake each other: an item waits for each of its own changes
 	// before it asks for the next.
 	maxBatch  = 512
-	pipelined = 4
+	pipelined = 2
+	// linger is how long a change that nobody waits for may wait for others.
+	linger = 50 * time.Millisecond
 	// proposeTimeout bounds one proposal; it is made again until the tenure ends.
 	proposeTimeout = 5 * time.Second
 	proposeAgain   = 50 * time.Millisecond
@@ -38,38 +40,72 @@ type committer struct {
 	fenced  func(error) // called when the ledger says that the tenure is over
 	log     *slog.Logger
 	queue   chan pending
+	idle    chan pending // what nobody waits for
 	workers sync.WaitGroup
 }
 
-// pending are changes that go into one entry.
+// pending are changes that go into one entry, and what is to be done then.
 type pending struct {
 	changes []*pb.FateChange
-	done    chan error // of capacity 1
+	then    func(error)
 }
 
 // newCommitter starts the committer; it works until ctx ends.
 func newCommitter(ctx context.Context, t Tenure, propose Proposing, fenced func(error), log *slog.Logger) *committer {
-	c := &committer{tenure: t, propose: propose, fenced: fenced, log: log, queue: make(chan pending, maxBatch)}
+	c := &committer{
+		tenure: t, propose: propose, fenced: fenced, log: log,
+		queue: make(chan pending, maxBatch), idle: make(chan pending, maxBatch),
+	}
 	for range pipelined {
 		c.workers.Go(func() { c.work(ctx) })
 	}
+	c.workers.Go(func() { c.sweep(ctx) })
 	return c
 }
 
 // commit returns nil when the changes are committed, all of them. While the ledger
 // cannot be reached it waits; it fails when one is refused or the tenure is over.
 func (c *committer) commit(ctx context.Context, changes ...*pb.FateChange) error {
-	p := pending{changes, make(chan error, 1)}
+	done := make(chan error, 1)
 	select {
-	case c.queue <- p:
+	case c.queue <- pending{changes, func(err error) { done <- err }}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	select {
-	case err := <-p.done:
+	case err := <-done:
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// later commits a change with others that are waited for, or soon, and then calls
+// then. Nobody may rest on it: with the exchange's end it is dropped.
+func (c *committer) later(ctx context.Context, change *pb.FateChange, then func(error)) {
+	select {
+	case c.idle <- pending{[]*pb.FateChange{change}, then}:
+	case <-ctx.Done():
+	}
+}
+
+// flush returns when what was to be committed later is, or ctx has ended.
+func (c *committer) flush(ctx context.Context) {
+	for len(c.idle) > 0 && c.commit(ctx) == nil {
+	}
+}
+
+// sweep sees to it that nothing stays for long.
+func (c *committer) sweep(ctx context.Context) {
+	tick := time.NewTicker(linger)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			c.flush(ctx)
+		}
 	}
 }
 
@@ -79,19 +115,26 @@ func (c *committer) work(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case first := <-c.queue:
-			batch, size := []pending{first}, len(first.changes)
-			for size < maxBatch && len(c.queue) > 0 {
-				// Another worker may be quicker: never wait here.
-				select {
-				case p := <-c.queue:
-					batch = append(batch, p)
-					size += len(p.changes)
-				default:
-				}
-			}
-			c.settle(ctx, batch)
+			c.settle(ctx, c.gather(first))
 		}
 	}
+}
+
+// gather takes what waits for a commit, up to what an entry holds. It never waits:
+// another worker may be quicker.
+func (c *committer) gather(first pending) []pending {
+	batch, size := []pending{first}, len(first.changes)
+	for _, from := range []chan pending{c.queue, c.idle} {
+		for size < maxBatch && len(from) > 0 {
+			select {
+			case p := <-from:
+				batch = append(batch, p)
+				size += len(p.changes)
+			default:
+			}
+		}
+	}
+	return batch
 }
 
 // settle commits a batch and answers everyone in it. One illegal change refuses
@@ -101,14 +144,14 @@ func (c *committer) settle(ctx context.Context, batch []pending) {
 	switch {
 	case err != nil && len(batch) > 1 && !errors.Is(err, ledger.ErrFenced) && ctx.Err() == nil:
 		for _, p := range batch {
-			p.done <- c.insist(ctx, []pending{p})
+			p.then(c.insist(ctx, []pending{p}))
 		}
 		return
 	case errors.Is(err, ledger.ErrFenced):
 		c.fenced(err)
 	}
 	for _, p := range batch {
-		p.done <- err
+		p.then(err)
 	}
 }
 
@@ -118,6 +161,9 @@ func (c *committer) insist(ctx context.Context, batch []pending) error {
 	b := &pb.FateBatch{Group: c.tenure.Group, Incarnation: c.tenure.Incarnation, Epoch: c.tenure.Epoch}
 	for _, p := range batch {
 		b.Changes = append(b.Changes, p.changes...)
+	}
+	if len(b.Changes) == 0 {
+		return nil
 	}
 	for warned := false; ; {
 		attempt, cancel := context.WithTimeout(ctx, proposeTimeout)

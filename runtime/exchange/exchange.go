@@ -173,6 +173,7 @@ func (e *Exchange) Drain(ctx context.Context) {
 	for _, r := range e.receivers {
 		r.drain(ctx.Done())
 	}
+	e.committer.flush(ctx)
 }
 
 // Close ends everything at once and returns when nothing is under way. What was

@@ -23,7 +23,7 @@ func TestItemsArriveOnceAndLeaveTheSource(t *testing.T) {
 		e, s := w.owner(map[string]PortPolicy{"out": retrying(3)})
 		defer e.Close()
 		s.list()
-		synctest.Wait()
+		calm()
 		if got := w.arrivals("out"); len(got) != 50 {
 			t.Fatalf("%d arrivals, want 50", len(got))
 		}
@@ -34,7 +34,7 @@ func TestItemsArriveOnceAndLeaveTheSource(t *testing.T) {
 			t.Errorf("fate %v, want SETTLED", got)
 		}
 		time.Sleep(settledGrace + 2*housekeeping)
-		synctest.Wait()
+		calm()
 		if n := len(w.machine.State().GetLocations()); n != 0 {
 			t.Errorf("the ledger still knows %d locations' fates after the grace time", n)
 		}
@@ -114,7 +114,7 @@ func TestAmbiguousFailureIsProbedBeforeItIsRetried(t *testing.T) {
 		defer e.Close()
 		s.list()
 		time.Sleep(5 * time.Second)
-		synctest.Wait()
+		calm()
 		if got := w.arrivals("out"); len(got) != 1 || w.probes != 1 {
 			t.Errorf("%d arrivals after %d probes, want 1 and 1", len(got), w.probes)
 		}

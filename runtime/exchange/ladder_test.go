@@ -30,7 +30,7 @@ func TestWhatAPortGivesUpGoesToItsBackup(t *testing.T) {
 		defer e.Close()
 		s.list()
 		time.Sleep(time.Minute)
-		synctest.Wait()
+		calm()
 		if w.sends["main"] != 3 || w.sends["second"] != 2 || len(w.arrivals("last")) != 1 || w.fate("one") != pb.Fate_SETTLED {
 			t.Errorf("sends %v, fate %v", w.sends, w.fate("one"))
 		}
@@ -64,7 +64,7 @@ func TestTheBackupDoesNotGetWhatHasArrived(t *testing.T) {
 				defer e.Close()
 				s.list()
 				time.Sleep(20 * time.Second)
-				synctest.Wait()
+				calm()
 				got := w.fate("one").String() + " " + string(rune('0'+len(w.arrivals("spare"))))
 				if got != c.want {
 					t.Errorf("got %s, want %s: %s", got, c.want, w.reason("one"))
@@ -262,7 +262,7 @@ func TestRoutesDecideAfterTheItemWasRead(t *testing.T) {
 		e, s := w.owner(map[string]PortPolicy{"x": {}, "y": {}})
 		defer e.Close()
 		s.list()
-		synctest.Wait()
+		calm()
 		if x, y := w.contents("x"), w.contents("y"); !slices.Equal(x, []string{"a"}) || len(y) != 2 {
 			t.Errorf("x got %v, y %v", x, y)
 		}
@@ -275,7 +275,7 @@ func TestRoutesDecideAfterTheItemWasRead(t *testing.T) {
 		// When the routes are mended, it is routed again.
 		e.receivers["in"].loc.Route = func(map[string]string) ([]string, error) { return []string{"x"}, nil }
 		w.order(e, pb.OrderItems_RESUME, "", "d")
-		synctest.Wait()
+		calm()
 		if w.fate("d") != pb.Fate_SETTLED || !slices.Contains(w.contents("x"), "d") {
 			t.Errorf("d resumed is %v, x got %v", w.fate("d"), w.contents("x"))
 		}
@@ -296,7 +296,7 @@ func TestTheHistoryTellsOfEachStep(t *testing.T) {
 		defer e.Close()
 		s.list()
 		time.Sleep(10 * time.Second)
-		synctest.Wait()
+		calm()
 		if got := strings.Join(w.kinds(), " "); got != "received routed failed sent settled" {
 			t.Errorf("history: %s", got)
 		}

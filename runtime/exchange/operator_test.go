@@ -32,7 +32,7 @@ func TestASuspendedItemIsResumed(t *testing.T) {
 				e, s := w.owner(map[string]PortPolicy{"out": {}, "other": {}})
 				defer e.Close()
 				s.list()
-				synctest.Wait()
+				calm()
 				if w.fate("one") != pb.Fate_SUSPENDED {
 					t.Fatalf("fate %v", w.fate("one"))
 				}
@@ -40,7 +40,7 @@ func TestASuspendedItemIsResumed(t *testing.T) {
 					w.fail = nil
 				}
 				w.order(e, pb.OrderItems_RESUME, to, "one")
-				synctest.Wait() // the source is asked for it, not waited for
+				calm() // the source is asked for it, not waited for
 				want := map[string]string{"": "out", "other": "other"}[to]
 				if len(w.arrivals(want)) != 1 || w.fate("one") != pb.Fate_SETTLED || w.left() != 0 {
 					t.Errorf("%d arrivals, fate %v, %d items left", len(w.arrivals(want)), w.fate("one"), w.left())
@@ -57,9 +57,9 @@ func TestADiscardedItemGoesNowhereAndLeavesTheSource(t *testing.T) {
 		e, s := w.owner(map[string]PortPolicy{"out": {}})
 		defer e.Close()
 		s.list()
-		synctest.Wait()
+		calm()
 		w.order(e, pb.OrderItems_DISCARD, "", "one")
-		synctest.Wait()
+		calm()
 		if w.sends["out"] != 2 || w.fate("one") != pb.Fate_SETTLED || w.fate("two") != pb.Fate_SUSPENDED || w.left() != 1 {
 			t.Errorf("%d sends, fates %v and %v, %d items left", w.sends["out"], w.fate("one"), w.fate("two"), w.left())
 		}
@@ -123,7 +123,7 @@ func TestAnOrderThatIsQuickerThanTheOwnerIsNotOverlooked(t *testing.T) {
 		}
 		s.list()
 		time.Sleep(2 * housekeeping)
-		synctest.Wait()
+		calm()
 		if w.fate("one") != pb.Fate_SETTLED {
 			t.Errorf("fate %v", w.fate("one"))
 		}
@@ -137,17 +137,17 @@ func TestAnItemThatCannotBeBroughtBackIsSuspendedAgain(t *testing.T) {
 		e, s := w.owner(map[string]PortPolicy{"out": {}})
 		defer e.Close()
 		e.Handle(s, offerOf("one", 3))
-		synctest.Wait()
+		calm()
 		w.mu.Lock()
 		delete(w.items, "one") // somebody emptied the dead-letter queue
 		w.mu.Unlock()
 		w.order(e, pb.OrderItems_RESUME, "", "one")
-		synctest.Wait()
+		calm()
 		if w.fate("one") != pb.Fate_SUSPENDED || w.reason("one") != gone {
 			t.Errorf("fate %v: %s", w.fate("one"), w.reason("one"))
 		}
 		w.order(e, pb.OrderItems_DISCARD, "", "one")
-		synctest.Wait()
+		calm()
 		if w.fate("one") != pb.Fate_SETTLED {
 			t.Errorf("discarded, but its fate is %v", w.fate("one"))
 		}

@@ -242,7 +242,7 @@ func TestContentThatComesWithItsOfferIsNotTaken(t *testing.T) {
 		offer := offerOf("one", 5)
 		offer.GetOffer().Content = &adapterpb.Content{Parts: []*adapterpb.Part{{Size: 5, Content: &adapterpb.Part_Inline{Inline: []byte("hello")}}}}
 		e.Handle(s, offer)
-		synctest.Wait()
+		calm()
 		if got := w.contents("out"); !slices.Equal(got, []string{"hello"}) || w.fate("one") != pb.Fate_SETTLED {
 			t.Errorf("arrived %q, fate %v", got, w.fate("one"))
 		}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -361,6 +362,12 @@ func (w *world) contents(port string) (contents []string) {
 		contents = append(contents, strings.TrimPrefix(w.content[id], "content of "))
 	}
 	return contents
+}
+
+// calm returns when nothing happens any more, notes that nobody waits for included.
+func calm() {
+	time.Sleep(2 * linger)
+	synctest.Wait()
 }
 
 var errBroken = errors.New("connection broken in mid transfer")
