@@ -52,7 +52,28 @@ func (n *Node) SetLocation(ctx context.Context, name, order string) (*api.Locati
 	if err := n.setEndpoint(ctx, name, true, order == api.LocationStop); err != nil {
 		return nil, err
 	}
-	return n.Location(ctx, name)
+	return n.awaitLocation(ctx, name, order == api.LocationStop)
+}
+
+// obeyedWithin bounds the wait for a location's handler to do what was ordered: if it
+// takes longer, its state says what it does.
+const obeyedWithin = 2 * time.Second
+
+func (n *Node) awaitLocation(ctx context.Context, name string, stopped bool) (*api.LocationStatus, error) {
+	end := time.After(obeyedWithin)
+	for {
+		l, err := n.Location(ctx, name)
+		if err != nil || (l.State == "stopped") == stopped {
+			return l, err
+		}
+		select {
+		case <-time.After(pollEvery):
+		case <-end:
+			return l, nil
+		case <-ctx.Done():
+			return l, nil
+		}
+	}
 }
 
 // SetPort implements api.Exchange.
