@@ -108,10 +108,13 @@ func (n *Node) snapshot() telemetry.Snapshot {
 		l := own.Locations[name]
 		snap.Locations = append(snap.Locations, telemetry.LocationSample{
 			Name: name, State: l.State, Received: l.Received, InFlight: l.InFlight, InDoubt: l.InDoubt, Suspended: l.Suspended,
+			Held: l.Held, Settling: l.Settling,
 		})
 	}
 	for _, name := range sortedNames(own.Ports) {
-		snap.Ports = append(snap.Ports, telemetry.PortSample{Name: name, Sent: own.Ports[name].Sent, Retrying: own.Ports[name].Retrying})
+		snap.Ports = append(snap.Ports, telemetry.PortSample{
+			Name: name, Sent: own.Ports[name].Sent, Retrying: own.Ports[name].Retrying, Down: own.Ports[name].Down,
+		})
 	}
 	return snap
 }

@@ -38,6 +38,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for _, p := range s.Ports {
 		out.add(portSent, float64(p.Sent), p.Name)
 		out.add(portRetrying, float64(p.Retrying), p.Name)
+		out.flag(portDown, p.Down, p.Name)
 	}
 }
 
@@ -107,4 +108,6 @@ func (p page) location(l LocationSample) {
 	p.add(locationInFlight, float64(l.InFlight), l.Name)
 	p.add(locationInDoubt, float64(l.InDoubt), l.Name)
 	p.add(locationSuspended, float64(l.Suspended), l.Name)
+	p.add(locationHeld, float64(l.Held), l.Name)
+	p.add(locationSettling, float64(l.Settling), l.Name)
 }

@@ -103,17 +103,23 @@ var (
 		"Items of the location that an earlier owner had begun to send, and of which it is not known yet whether they arrived.", "location")
 	locationSuspended = gauge("location_suspended",
 		"Items of the location that used up their retries or match no route: they wait for a person.", "location")
+	locationHeld = gauge("location_held",
+		"Items of the location that wait behind a suspended one, to keep the order.", "location")
+	locationSettling = gauge("location_settling",
+		"Items of the location that have arrived everywhere, and whose source has yet to confirm that they are done with.", "location")
 
 	portSent = counter("port_sent_total",
 		"Messages that this node has sent through the port and whose receipt was confirmed.", "port")
 	portRetrying = gauge("port_retrying",
 		"Messages that wait on this node to be sent through the port again.", "port")
+	portDown = gauge("port_down",
+		"1 while nothing is sent through the port from this node, because its destination does not answer.", "port")
 )
 
 // families are all of the above, in the order of the page.
 var families = []metric{
 	nodeInfo, nodeLeader, nodeLease, nodeRenewals, nodeRenewalFailures, nodeLeasesLost, nodeState, clusterQuorum,
 	groupOwners, groupOwnerInfo, groupActing, groupEpoch, groupUnowned, groupChanges, groupFailed, groupTakeover,
-	locationState, locationReceived, locationInFlight, locationInDoubt, locationSuspended,
-	portSent, portRetrying,
+	locationState, locationReceived, locationInFlight, locationInDoubt, locationSuspended, locationHeld, locationSettling,
+	portSent, portRetrying, portDown,
 }

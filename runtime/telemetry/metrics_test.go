@@ -30,9 +30,9 @@ func busy() Snapshot {
 		},
 		Nodes: map[string]string{"node-a": "alive", "node-b": "dead"},
 		Locations: []LocationSample{
-			{Name: "supplier-orders", State: "backing-off", Received: 812, InFlight: 3, InDoubt: 2, Suspended: 1},
+			{Name: "supplier-orders", State: "backing-off", Received: 812, InFlight: 3, InDoubt: 2, Suspended: 1, Held: 7, Settling: 5},
 		},
-		Ports:         []PortSample{{Name: "erp", Sent: 811, Retrying: 4}},
+		Ports:         []PortSample{{Name: "erp", Sent: 811, Retrying: 4, Down: true}},
 		LeaseRenewals: 1000, LeaseRenewalFailures: 2, LeaseLost: 1,
 		LastTakeoverSeconds: map[string]float64{"edi": 0.042},
 	}

@@ -53,8 +53,8 @@ type LocationSample struct {
 	// State is as in the API's LocationStatus.
 	State    string
 	Received uint64
-	// InFlight, InDoubt and Suspended are numbers of items now.
-	InFlight, InDoubt, Suspended int
+	// The others are numbers of items now.
+	InFlight, InDoubt, Suspended, Held, Settling int
 }
 
 // PortSample is one send port that runs on this node.
@@ -63,4 +63,6 @@ type PortSample struct {
 	Sent uint64
 	// Retrying is the number of messages that wait to be sent again.
 	Retrying int
+	// Down says that the destination does not answer.
+	Down bool
 }
