@@ -80,3 +80,42 @@ func BenchmarkMessages(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkPollThatFindsNothingNew is one listing of 100,000 items that the source
+// keeps and that were all delivered. Nothing may be written to the ledger.
+func BenchmarkPollThatFindsNothingNew(b *testing.B) {
+	const items = 100_000
+	w := &benchWorld{}
+	spool, err := OpenSpool(b.TempDir(), 1<<30)
+	if err != nil {
+		b.Fatal(err)
+	}
+	fates := map[string]*pb.Fate{}
+	var listing []*adapterpb.FromAdapter
+	for i := 0; i < items; {
+		chunk := &adapterpb.Listing{Location: "in"}
+		for range 500 {
+			key := fmt.Sprintf("/out/file-%06d.edi:10240:1795421482221382508", i)
+			fates[key] = &pb.Fate{State: pb.Fate_DELIVERED, MessageId: "x", Delivered: []string{"out"}}
+			chunk.Items = append(chunk.Items, &adapterpb.Item{Key: key, Size: 10240, Kept: true})
+			i++
+		}
+		chunk.Final = i == items
+		listing = append(listing, &adapterpb.FromAdapter{Kind: &adapterpb.FromAdapter_Listing{Listing: chunk}})
+	}
+	w.e = New(Config{
+		Tenure: Tenure{"g", "i", 1}, Locations: []Location{{Name: "in", Ports: []string{"out"}, MaxInFlight: 16}},
+		Ports: map[string]PortPolicy{"out": {}}, Fates: map[string]map[string]*pb.Fate{"in": fates}, Propose: w.propose, Delivery: w, Spool: spool,
+		Fate: func(string, string) *pb.Fate { return nil }, NewID: uuid.NewString, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	})
+	defer w.e.Close()
+	w.e.Attach(w, []string{"in"})
+	for b.Loop() {
+		for _, m := range listing {
+			w.e.Handle(w, m)
+		}
+	}
+	if n := w.entries.Load(); n > 0 {
+		b.Errorf("%d entries in the ledger", n)
+	}
+}
