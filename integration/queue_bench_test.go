@@ -64,7 +64,7 @@ type queueBench struct {
 
 func newQueueBench(b *testing.B, nodes int, delivery string) *queueBench {
 	b.Helper()
-	server := startServer(b, "nats", "EXTRA=max_payload: 16MB")
+	server := startServer(b, "nats")
 	nc, err := nats.Connect("nats://"+server.addr(), nats.UserInfo("tester", "secret"))
 	if err != nil {
 		b.Fatal(err)

@@ -78,6 +78,8 @@ type Env struct {
 	// them in it, a pushed one delivers the next item only when it has got the
 	// verdict on the one before.
 	Ordered bool
+	// MaxInFlight is how many items the runtime takes, or messages it sends, at once.
+	MaxInFlight int
 	// Log goes into the node's log, with the endpoint's name. It must not be
 	// given secrets.
 	Log *slog.Logger

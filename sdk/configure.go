@@ -64,7 +64,8 @@ func (s *session) openAll(c *adapterpb.Configure) {
 // a port.
 func (s *session) open(c *adapterpb.Configure, ec *adapterpb.Endpoint) (location, error) {
 	e := newEndpoint(s, ec)
-	env := Env{Endpoint: ec.GetName(), Host: c.GetHost(), Node: c.GetNode(), Log: e.log}
+	env := Env{Endpoint: ec.GetName(), Host: c.GetHost(), Node: c.GetNode(), Log: e.log,
+		Ordered: ec.GetReceive() && ec.GetOrdered(), MaxInFlight: int(max(1, ec.GetMaxInFlight()))}
 	ctx, cancel := context.WithTimeout(s.ctx, openEndpointLimit)
 	defer cancel()
 
@@ -96,7 +97,7 @@ func (s *session) openLocation(ctx context.Context, e *endpoint, ec *adapterpb.E
 	err = e.guard("open", func() error {
 		if k.openPushed != nil {
 			src, err := k.openPushed(ctx, ec.GetProperties(), env)
-			l = newPushed(e, src)
+			l = newPushed(e, src, ec)
 			return orNil(err, src == nil)
 		}
 		src, err := k.openPolled(ctx, ec.GetProperties(), env)

@@ -51,6 +51,22 @@ func escapeInvalid(s string) string {
 	return b.String()
 }
 
+// unescape makes every %XX the byte it stands for. What is no escape stays.
+func unescape(s string) string {
+	out := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			if b, err := hex.DecodeString(s[i+1 : i+3]); err == nil {
+				out = append(out, b...)
+				i += 2
+				continue
+			}
+		}
+		out = append(out, s[i])
+	}
+	return string(out)
+}
+
 // wireContext returns the context in valid UTF-8.
 func wireContext(context map[string]string) map[string]string {
 	if len(context) == 0 {

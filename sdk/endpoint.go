@@ -42,6 +42,9 @@ type endpoint struct {
 	// slots are the endpoint's max_in_flight.
 	slots *semaphore.Weighted
 
+	// pausing is of locations; ports are never paused.
+	pausing *pausing
+
 	// reportMu keeps reports in their order. It is held while one is queued.
 	reportMu sync.Mutex
 	state    adapterpb.EndpointState_State
@@ -55,13 +58,15 @@ func newEndpoint(s *session, c *adapterpb.Endpoint) *endpoint {
 	}
 	return &endpoint{
 		s: s, name: c.GetName(), receive: c.GetReceive(),
-		log:   s.log.With("endpoint", c.GetName(), "side", side),
-		slots: semaphore.NewWeighted(int64(max(1, c.GetMaxInFlight()))),
-		state: adapterpb.EndpointState_IDLE,
+		log:     s.log.With("endpoint", c.GetName(), "side", side),
+		slots:   semaphore.NewWeighted(int64(max(1, c.GetMaxInFlight()))),
+		pausing: newPausing(c.GetReceive() && c.GetPaused()),
+		state:   adapterpb.EndpointState_IDLE,
 	}
 }
 
-// report tells the runtime how the endpoint fares, if that is news.
+// report tells the runtime how the endpoint fares, if that is news. What is paused
+// is stopped; an error is then one of what it was asked for all the same.
 func (e *endpoint) report(state adapterpb.EndpointState_State, err error) {
 	text := ""
 	if err != nil {
@@ -69,6 +74,9 @@ func (e *endpoint) report(state adapterpb.EndpointState_State, err error) {
 	}
 	e.reportMu.Lock()
 	defer e.reportMu.Unlock()
+	if e.pausing.isOn() {
+		state = adapterpb.EndpointState_STOPPED
+	}
 	if e.state == state && e.text == text {
 		return
 	}
@@ -92,10 +100,18 @@ func (e *endpoint) say(m *adapterpb.FromAdapter) { _ = e.s.out.put(e.s.ctx, m) }
 
 // slot waits for one of the endpoint's max_in_flight, until ctx ends.
 func (e *endpoint) slot(ctx context.Context) (release func(), err error) {
-	if err := e.slots.Acquire(ctx, 1); err != nil {
+	return acquire(ctx, e.slots)
+}
+
+func acquire(ctx context.Context, slots *semaphore.Weighted) (release func(), err error) {
+	if err := slots.Acquire(ctx, 1); err != nil {
 		return nil, context.Cause(ctx)
 	}
-	return func() { e.slots.Release(1) }, nil
+	if ctx.Err() != nil { // a slot was free although ctx had ended
+		slots.Release(1)
+		return nil, context.Cause(ctx)
+	}
+	return func() { slots.Release(1) }, nil
 }
 
 // call runs a method of the adapter: only under a valid lease, within limit, and
@@ -105,10 +121,19 @@ func (e *endpoint) call(ctx context.Context, what string, limit time.Duration, f
 	if err := e.s.lease.check(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s took longer than %s", what, limit))
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, &overdue{what, limit})
 	defer cancel()
 	return e.guard(what, func() error { return withCause(ctx, f(ctx)) })
 }
+
+// overdue is the cause of a context that has lasted as long as it may.
+type overdue struct {
+	what  string
+	limit time.Duration
+}
+
+// Error implements error.
+func (o *overdue) Error() string { return fmt.Sprintf("%s took longer than %s", o.what, o.limit) }
 
 // withCause says why ctx ended, where the adapter could only say that it did. The
 // cause's kind does not become the error's: what an interrupted send has done is

@@ -24,7 +24,7 @@ const never time.Duration = -1
 type polled struct {
 	*endpoint
 	src PolledSource
-	// every is the time between two polls; 0: only when asked to.
+	// every is the time between two polls; 0: at the start, and when asked to.
 	every time.Duration
 	// batch is nil unless src is a Batcher.
 	batch *batch
@@ -47,6 +47,8 @@ type polled struct {
 	complete bool
 	// settled holds what was settled while a listing is under way, and is nil else.
 	settled map[string]bool
+	// awaiting counts the settles that need a listing before they can go on.
+	awaiting int
 	// active counts readings and settles under way or waiting for a slot.
 	active int
 
@@ -96,6 +98,12 @@ func newPolled(e *endpoint, src PolledSource, c *adapterpb.Endpoint) *polled {
 
 func (l *polled) poll() { nudge(l.pollCh) }
 
+func (l *polled) pause(on bool) {
+	if l.pausing.set(on) {
+		l.s.spawn(l.refresh) // run may be listing for a while yet
+	}
+}
+
 // nudge wakes whoever listens on ch, now or next time.
 func nudge(ch chan struct{}) {
 	select {
@@ -107,52 +115,100 @@ func nudge(ch chan struct{}) {
 func (l *polled) close() error { return l.guard("close", l.src.Close) }
 
 // run lists at once, at each interval, when asked to, and when a new item may have
-// become stable; after an error with growing pauses.
+// become stable; after an error with growing pauses. While it is paused it lists when
+// asked to, and again until nothing of that is held back any more.
 func (l *polled) run() {
 	if l.batch != nil {
 		l.s.spawn(l.batch.run)
 	}
+	l.refresh() // it may start paused
 	if l.s.lease.wait(l.s.taking) != nil {
 		return
 	}
 	defer l.report(adapterpb.EndpointState_STOPPED, nil)
-	retry := backoff{limit: l.every}
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	r := rhythm{retry: backoff{limit: l.every}, timer: time.NewTimer(0)}
+	defer r.timer.Stop()
+	paused, changed := l.pausing.now()
+	r.turn(paused)
 	for {
 		select {
 		case <-l.s.taking.Done():
 			return
+		case <-changed:
+			paused, changed = l.pausing.now()
+			r.turn(paused)
+			l.setListErr(nil) // of before; it shows anew
+			continue
 		case err := <-l.troubleCh:
 			// The next listing shows whether the source is back. Many items fail
 			// together, and count once.
-			if !l.failing() {
+			if !paused && !l.failing() {
 				l.setListErr(err)
-				timer.Reset(retry.next())
+				r.timer.Reset(r.retry.next())
 			}
 			continue
 		case <-l.pollCh:
-		case <-timer.C:
+			r.asked = true
+		case <-r.timer.C:
 		}
-		wait, err := l.round()
-		if err != nil {
-			wait = retry.next()
-		} else {
-			retry.reset()
-		}
-		timer.Stop()
-		if wait != never {
-			timer.Reset(wait)
-		}
+		r.after(l.round(), l.isAwaited())
 	}
 }
 
-// round lists once. It returns the time until the next round.
-func (l *polled) round() (time.Duration, error) {
+// rhythm is when a polled location lists by itself.
+type rhythm struct {
+	retry  backoff
+	timer  *time.Timer
+	paused bool
+	// asked: the listings since the pause began are on demand, not its own doing.
+	asked bool
+}
+
+// turn begins a pause, or a time without one.
+func (r *rhythm) turn(paused bool) {
+	r.paused, r.asked = paused, false
+	r.timer.Stop()
+	if !paused {
+		r.retry.reset()
+		r.timer.Reset(0)
+	}
+}
+
+// after sets the time of the next listing. One that a settle waits for is tried
+// again also during a pause.
+func (r *rhythm) after(done round, awaited bool) {
+	wait := done.next
+	switch {
+	case r.paused && !awaited && (done.err != nil || !r.asked):
+		wait = never
+	case done.err != nil:
+		wait = r.retry.next()
+	case r.paused:
+		wait = done.wake
+	default:
+		r.retry.reset()
+	}
+	r.timer.Stop()
+	if wait != never {
+		r.timer.Reset(wait)
+	}
+}
+
+// round is how one listing went.
+type round struct {
+	err error
+	// next is the time until the next one is due, wake that until an item which is
+	// held back may be stable.
+	next, wake time.Duration
+}
+
+// round lists once.
+func (l *polled) round() round {
 	l.s.begin()
 	defer l.s.end()
+	none := round{next: never, wake: never}
 	if l.s.taking.Err() != nil {
-		return never, nil
+		return none
 	}
 	l.setPolling(true)
 	started := time.Now()
@@ -182,7 +238,7 @@ func (l *polled) round() (time.Duration, error) {
 	l.mu.Unlock()
 
 	if l.s.taking.Err() != nil {
-		return never, nil // the error, if any, is our own doing
+		return none // the error, if any, is our own doing
 	}
 	if err == nil {
 		if m.complete {
@@ -191,7 +247,10 @@ func (l *polled) round() (time.Duration, error) {
 		l.announce()
 	}
 	l.listed(err)
-	return l.untilNext(started, m.wake), err
+	if err != nil {
+		return round{err: err, next: never, wake: never}
+	}
+	return round{next: l.untilNext(started, m.wake), wake: m.wake}
 }
 
 // inGate keeps a batcher's Flush away while f runs.

@@ -83,10 +83,6 @@ func (p *port) inSlot(f func() error) error {
 		return err
 	}
 	defer release()
-	// A slot may have been free although the drain has begun.
-	if p.s.taking.Err() != nil {
-		return context.Cause(p.s.taking)
-	}
 	return f()
 }
 

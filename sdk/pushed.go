@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	adapterpb "github.com/fairlead-io/fairlead/sdk/proto"
 )
@@ -14,25 +17,60 @@ import (
 type pushed struct {
 	*endpoint
 	src PushedSource
+	// inlineMax is the size up to which content goes with its offer. It becomes 0 when
+	// an item had more content than its size said.
+	inlineMax atomic.Int64
+	// recallSlots are for items that are brought back, beside the endpoint's own.
+	recallSlots *semaphore.Weighted
+	// deliveries are all that are under way, of whatever call of Run.
+	deliveries sync.WaitGroup
 
 	mu sync.Mutex
 	// held are the deliveries that the runtime knows of, by key.
 	held map[string]*delivery
+	// recalls are the keys of items that are being brought back.
+	recalls map[string]bool
 }
 
 // delivery is one call of deliver, from its Offer to its end. Its channels hold
 // one message: a second of the kind is dropped.
 type delivery struct {
+	item     Delivery
 	takeCh   chan *adapterpb.Take
 	settleCh chan Verdict
+
+	// opened: the content was read, once and for all; if in vain, failed says why.
+	opened bool
+	failed error
 }
 
-func newPushed(e *endpoint, src PushedSource) *pushed {
-	return &pushed{endpoint: e, src: src, held: map[string]*delivery{}}
+func newPushed(e *endpoint, src PushedSource, c *adapterpb.Endpoint) *pushed {
+	l := &pushed{
+		endpoint: e, src: src, held: map[string]*delivery{}, recalls: map[string]bool{},
+		recallSlots: semaphore.NewWeighted(int64(max(1, c.GetMaxInFlight()))),
+	}
+	l.inlineMax.Store(min(c.GetOfferInlineMax(), inlineCap))
+	if c.GetOrdered() {
+		e.slots = semaphore.NewWeighted(1) // one after the other, whatever the source does
+	}
+	return l
 }
 
 // poll does nothing: the source says by itself what it has.
 func (l *pushed) poll() {}
+
+func (l *pushed) pause(on bool) {
+	if l.pausing.set(on) {
+		l.s.spawn(l.reportPause)
+	}
+}
+
+// reportPause tells of the pause or its end.
+func (l *pushed) reportPause() {
+	if l.s.taking.Err() == nil {
+		l.report(adapterpb.EndpointState_IDLE, nil) // stopped while it is paused
+	}
+}
 
 func (l *pushed) close() error { return l.guard("close", l.src.Close) }
 
@@ -91,18 +129,25 @@ func (l *pushed) drop(key string, d *delivery) {
 	}
 }
 
-// run receives until the drain, again after each end with growing pauses.
+// run receives until the drain, except during pauses; again after each end with
+// growing waits.
 func (l *pushed) run() {
+	l.reportPause() // it may start paused
 	if l.s.lease.wait(l.s.taking) != nil {
 		return
 	}
 	defer l.report(adapterpb.EndpointState_STOPPED, nil)
+	defer l.deliveries.Wait() // no run is left that could begin one
 	var retry backoff
-	for l.s.taking.Err() == nil {
+	for l.awaitTurn() {
 		started := time.Now()
 		err := l.receive(&retry)
 		if l.s.taking.Err() != nil {
 			return
+		}
+		if errors.Is(err, errPaused) {
+			retry.reset()
+			continue
 		}
 		if err == nil {
 			err = errors.New("the source ended by itself")
@@ -111,49 +156,87 @@ func (l *pushed) run() {
 			retry.reset()
 		}
 		l.report(adapterpb.EndpointState_BACKING_OFF, err)
-		if sleep(l.s.taking, retry.next()) != nil {
+		if l.sleepUnpaused(retry.next()) != nil {
 			return
 		}
 	}
 }
 
-// receive calls Run once and waits for its deliveries.
+// awaitTurn returns true as soon as the location is not paused, false at a drain.
+func (l *pushed) awaitTurn() bool {
+	for l.s.taking.Err() == nil {
+		paused, changed := l.pausing.now()
+		if !paused {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-l.s.taking.Done():
+		}
+	}
+	return false
+}
+
+// sleepUnpaused waits, until a pause begins or a drain, which is an error.
+func (l *pushed) sleepUnpaused(d time.Duration) error {
+	ctx, paused, stop := l.pausing.untilNext(l.s.taking)
+	defer stop()
+	if !paused {
+		_ = sleep(ctx, d)
+	}
+	return l.s.notDraining()
+}
+
+// receive calls Run once. It waits for its deliveries, unless Run was ended by a
+// pause: those go on by themselves, however long they take, and are no reason not to
+// receive when the pause is over.
 func (l *pushed) receive(retry *backoff) error {
 	if err := l.s.lease.check(); err != nil {
 		return err
 	}
-	r := &pushRun{l: l, retry: retry}
+	ctx, paused, stop := l.pausing.untilNext(l.s.taking)
+	defer stop()
+	if paused {
+		return errPaused
+	}
+	r := &pushRun{l: l, retry: retry, taking: ctx}
 	// A Run that fails at once was never connected: idle is reported later.
 	var reporter sync.WaitGroup
-	ctx, cancel := context.WithCancel(l.s.taking)
+	reporting, stopReporting := context.WithCancel(ctx)
 	reporter.Go(func() {
-		if sleep(ctx, backoffFirst) == nil {
+		if sleep(reporting, backoffFirst) == nil {
 			l.report(adapterpb.EndpointState_IDLE, nil)
 		}
 	})
-	err := l.guard("run", func() error { return l.src.Run(l.s.taking, r.deliver) })
-	cancel()
+	err := l.guard("run", func() error { return l.src.Run(ctx, r.deliver) })
+	paused = errors.Is(context.Cause(ctx), errPaused)
+	stopReporting()
 	reporter.Wait()
 	r.finish()
+	if paused {
+		return errPaused
+	}
+	r.wg.Wait()
 	return err
 }
 
 // pushRun is one call of Run.
 type pushRun struct {
-	l  *pushed
-	wg sync.WaitGroup
+	l *pushed
+	// taking ends when nothing new is taken up: at a pause or a drain.
+	taking context.Context
+	wg     sync.WaitGroup
 
 	mu    sync.Mutex
 	over  bool
-	retry *backoff
+	retry *backoff // nil when the run is over
 }
 
-// finish refuses further deliveries and waits for those under way.
+// finish refuses further deliveries.
 func (r *pushRun) finish() {
 	r.mu.Lock()
-	r.over = true
-	r.mu.Unlock()
-	r.wg.Wait()
+	defer r.mu.Unlock()
+	r.over, r.retry = true, nil
 }
 
 // begin counts a delivery in.
@@ -164,7 +247,23 @@ func (r *pushRun) begin() error {
 		return errors.New("deliver called after Run had returned")
 	}
 	r.wg.Add(1)
+	r.l.deliveries.Add(1)
 	return nil
+}
+
+func (r *pushRun) end() {
+	r.wg.Done()
+	r.l.deliveries.Done()
+}
+
+// works notes that the source does what it is there for.
+func (r *pushRun) works() {
+	r.mu.Lock()
+	if r.retry != nil {
+		r.retry.reset()
+	}
+	r.mu.Unlock()
+	r.l.report(adapterpb.EndpointState_IDLE, nil)
 }
 
 // deliver is the Deliver that the adapter gets.
@@ -172,69 +271,82 @@ func (r *pushRun) deliver(ctx context.Context, d Delivery) (Verdict, error) {
 	if err := r.begin(); err != nil {
 		return 0, err
 	}
-	defer r.wg.Done()
-	l := r.l
+	defer r.end()
 	if d.Item.Key == "" || d.Open == nil || d.Settle == nil {
 		return 0, Permanent(errors.New("delivery without key, Open or Settle"))
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(l.s.ctx, func() { cancel(context.Cause(l.s.ctx)) })()
-
-	// A slot only for those who come before the drain.
-	queued, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	defer context.AfterFunc(l.s.taking, func() { stop(errDraining) })()
-	release, err := l.slot(queued)
+	release, err := r.slot(ctx)
 	if err != nil {
 		return 0, err
 	}
 	defer release()
-	if queued.Err() != nil {
-		return 0, context.Cause(queued)
-	}
-	if err := l.s.lease.check(); err != nil {
+	if err := r.l.s.lease.check(); err != nil {
 		return 0, err
 	}
-	v, err := l.offer(ctx, queued, d)
+	v, err := r.l.offer(ctx, r.taking, d)
 	if err == nil {
-		r.mu.Lock()
-		r.retry.reset()
-		r.mu.Unlock()
-		l.report(adapterpb.EndpointState_IDLE, nil)
+		r.works()
 	}
 	return v, err
 }
 
-// offer makes the item known, and follows the runtime's wishes until its verdict
-// is settled. Until the runtime takes up the item a drain (the end of untaken)
-// withdraws it.
-func (l *pushed) offer(ctx, untaken context.Context, item Delivery) (Verdict, error) {
-	key := wireKey(item.Item.Key)
-	d := &delivery{takeCh: make(chan *adapterpb.Take, 1), settleCh: make(chan Verdict, 1)}
-	l.mu.Lock()
-	if l.held[key] != nil {
-		l.mu.Unlock()
-		return 0, fmt.Errorf("item %q is being delivered already", key)
+// slot waits for a slot, until ctx ends or nothing new is taken up.
+func (r *pushRun) slot(ctx context.Context) (release func(), err error) {
+	if r.l.slots.TryAcquire(1) {
+		if ctx.Err() == nil && r.taking.Err() == nil {
+			return func() { r.l.slots.Release(1) }, nil
+		}
+		r.l.slots.Release(1)
 	}
-	l.held[key] = d
-	l.mu.Unlock()
+	ctx, cancel := until(ctx, r.taking)
+	defer cancel()
+	return acquire(ctx, r.l.slots)
+}
+
+// until derives a context from ctx that also ends, and for the same cause, with
+// another one.
+func until(ctx, end context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(end, func() { cancel(context.Cause(end)) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+	}
+}
+
+// offer makes the item known, and follows the runtime's wishes until its verdict
+// is settled. Until the runtime takes up the item a pause or a drain (the end of
+// taking) withdraws it. Content that goes with the offer counts as taken.
+func (l *pushed) offer(ctx, taking context.Context, item Delivery) (Verdict, error) {
+	key := wireKey(item.Item.Key)
+	d := &delivery{item: item, takeCh: make(chan *adapterpb.Take, 1), settleCh: make(chan Verdict, 1)}
+	if err := l.hold(key, d); err != nil {
+		return 0, err
+	}
 	defer func() {
 		l.drop(key, d)
 		l.answerLeft(key, d)
 	}()
 
-	err := l.s.out.put(ctx, &adapterpb.FromAdapter{Kind: &adapterpb.FromAdapter_Offer{Offer: &adapterpb.Offer{
-		Location: l.name, Item: wireItem(key, item.Item)}}})
-	if err != nil {
+	offer := &adapterpb.Offer{Location: l.name, Item: wireItem(key, item.Item)}
+	if l.goesInline(item.Item.Size) {
+		offer.Content = l.readInline(ctx, key, d)
+	}
+	if taking.Err() != nil {
+		return 0, context.Cause(taking)
+	}
+	if err := l.s.out.put(ctx, &adapterpb.FromAdapter{Kind: &adapterpb.FromAdapter_Offer{Offer: offer}}); err != nil {
 		return 0, err
 	}
-	wait := untaken
-	for opened := false; ; {
+	withdrawn := taking.Done()
+	if offer.Content != nil {
+		withdrawn = nil
+	}
+	for {
 		select {
 		case t := <-d.takeCh:
-			l.readOffered(ctx, t, item, opened)
-			opened, wait = true, ctx
+			l.readOffered(ctx, t, d)
+			withdrawn = nil
 		case v := <-d.settleCh:
 			v, err := l.callSettle(ctx, item, v)
 			// Not held any more when the runtime hears of it: the next offer under
@@ -243,10 +355,25 @@ func (l *pushed) offer(ctx, untaken context.Context, item Delivery) (Verdict, er
 			l.say(settled(l.name, key, err))
 			l.s.end() // begun by settle
 			return v, err
-		case <-wait.Done():
-			return 0, context.Cause(wait)
+		case <-withdrawn:
+			return 0, context.Cause(taking)
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		case <-l.s.ctx.Done():
+			return 0, context.Cause(l.s.ctx)
 		}
 	}
+}
+
+// hold makes takes and settles find the delivery.
+func (l *pushed) hold(key string, d *delivery) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held[key] != nil {
+		return fmt.Errorf("item %q is being delivered already", key)
+	}
+	l.held[key] = d
+	return nil
 }
 
 // answerLeft answers what reached a delivery after its end, or nobody would.
@@ -265,13 +392,41 @@ func (l *pushed) answerLeft(key string, d *delivery) {
 	}
 }
 
-func (l *pushed) readOffered(ctx context.Context, t *adapterpb.Take, item Delivery, opened bool) {
+func (l *pushed) goesInline(size int64) bool {
+	return size >= 0 && size <= l.inlineMax.Load() && l.inlineMax.Load() > 0
+}
+
+// readInline reads the content for the offer. If that fails, the item is offered all
+// the same, and who takes it hears of the error.
+func (l *pushed) readInline(ctx context.Context, key string, d *delivery) *adapterpb.Content {
+	limit := l.inlineMax.Load()
+	ctx, cancel := l.s.within(ctx)
+	defer cancel()
+	d.opened = true
+	c, err := l.read(ctx, reading{key: key, size: d.item.Item.Size, inlineMax: limit, max: limit}, d.item.Open)
+	if errors.Is(err, errTooMuch) {
+		// It comes again, and is then read in the way that has room for it.
+		l.inlineMax.Store(0)
+		l.log.Warn("an item has more content than its size says: no content goes with offers any more", "key", key)
+	}
+	d.failed = err
+	return c
+}
+
+func (l *pushed) readOffered(ctx context.Context, t *adapterpb.Take, d *delivery) {
 	defer l.s.end() // begun by take
-	if opened {
+	switch {
+	case d.failed != nil:
+		l.say(readFailed(t, d.failed))
+		return
+	case d.opened:
 		l.say(readFailed(t, Disconnected(errors.New("the item can be read once per offer: give it back with RETRY"))))
 		return
 	}
-	c, err := l.read(ctx, t, item.Open)
+	d.opened = true
+	ctx, cancel := l.s.within(ctx)
+	defer cancel()
+	c, err := l.read(ctx, readingOf(t, d.item.Item.Size), d.item.Open)
 	if err != nil {
 		l.say(readFailed(t, err))
 		return
@@ -282,6 +437,8 @@ func (l *pushed) readOffered(ctx context.Context, t *adapterpb.Take, item Delive
 // callSettle tells the source. It does not try again: with the connection the
 // source loses the item, and offers it anew.
 func (l *pushed) callSettle(ctx context.Context, item Delivery, v Verdict) (Verdict, error) {
+	ctx, cancel := l.s.within(ctx)
+	defer cancel()
 	err := l.call(ctx, "settle", settleLimit, func(ctx context.Context) error { return item.Settle(ctx, v) })
 	if err != nil {
 		return 0, err

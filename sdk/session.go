@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fairlead-io/fairlead/sdk/bootclock"
@@ -36,6 +37,9 @@ type runStream interface {
 // location is a receiving endpoint. Its methods do not wait.
 type location interface {
 	poll()
+	// pause has it look for nothing new by itself, or go on.
+	pause(bool)
+	recall(*adapterpb.Recall)
 	take(*adapterpb.Take)
 	settle(*adapterpb.Settle)
 	// run works until the session ends, and takes up nothing new after drain.
@@ -60,10 +64,11 @@ type session struct {
 	configured bool
 	locations  map[string]location
 	ports      map[string]*port
-	under      int  // operations under way, see begin
 	closing    bool // no more goroutines
-	idleCh     chan struct{}
 	wg         sync.WaitGroup
+
+	under  atomic.Int64 // operations under way, see begin
+	idleCh chan struct{}
 }
 
 func newSession(ctx context.Context, a Adapter, send func(*adapterpb.FromAdapter) error, h hooks) *session {
@@ -139,6 +144,12 @@ func (s *session) handle(m *adapterpb.ToAdapter) error {
 		if l := s.location(k.Poll.GetLocation()); l != nil {
 			l.poll()
 		}
+	case *adapterpb.ToAdapter_Pause:
+		if l := s.location(k.Pause.GetLocation()); l != nil {
+			l.pause(k.Pause.GetPaused())
+		}
+	case *adapterpb.ToAdapter_Recall:
+		s.recall(k.Recall)
 	case *adapterpb.ToAdapter_Take:
 		s.take(k.Take)
 	case *adapterpb.ToAdapter_Settle:
@@ -176,6 +187,14 @@ func (s *session) take(t *adapterpb.Take) {
 		return
 	}
 	s.op(func() { _ = s.out.put(s.ctx, readFailed(t, errNoEndpoint(t.GetLocation()))) })
+}
+
+func (s *session) recall(m *adapterpb.Recall) {
+	if l := s.location(m.GetLocation()); l != nil {
+		l.recall(m)
+		return
+	}
+	s.op(func() { _ = s.out.put(s.ctx, recalled(m.GetLocation(), m.GetKey(), errNoEndpoint(m.GetLocation()))) })
 }
 
 func (s *session) settle(m *adapterpb.Settle) {
@@ -222,23 +241,43 @@ func (s *session) op(f func()) {
 	}
 }
 
-func (s *session) begin() {
-	s.mu.Lock()
-	s.under++
-	s.mu.Unlock()
-}
+func (s *session) begin() { s.under.Add(1) }
 
 func (s *session) end() {
-	s.mu.Lock()
-	s.under--
-	idle := s.under == 0
-	s.mu.Unlock()
-	if idle {
-		select {
-		case s.idleCh <- struct{}{}:
-		default:
-		}
+	if s.under.Add(-1) == 0 {
+		nudge(s.idleCh)
 	}
+}
+
+// within derives a context from one of an adapter's that ends with the session, too.
+func (s *session) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx.Done() == nil {
+		// It cannot end by itself, as that of most deliveries: the cheap way.
+		return &valuesOf{s.ctx, ctx}, func() {}
+	}
+	return until(ctx, s.ctx)
+}
+
+// valuesOf is a context with the values of another one, before its own.
+type valuesOf struct {
+	context.Context
+	values context.Context
+}
+
+// Value implements context.Context.
+func (v *valuesOf) Value(key any) any {
+	if value := v.values.Value(key); value != nil {
+		return value
+	}
+	return v.Context.Value(key)
+}
+
+// notDraining returns the error of what is refused once nothing new is taken up.
+func (s *session) notDraining() error {
+	if s.taking.Err() != nil {
+		return context.Cause(s.taking)
+	}
+	return nil
 }
 
 // drain stops the taking up of anything new and answers Drained as soon as no
@@ -258,10 +297,7 @@ func (s *session) drain() {
 
 func (s *session) awaitIdle() error {
 	for {
-		s.mu.Lock()
-		idle := s.under == 0
-		s.mu.Unlock()
-		if idle {
+		if s.under.Load() == 0 {
 			return nil
 		}
 		select {

@@ -71,6 +71,24 @@ func (r *runtimeSide) now() bootclock.Time {
 // if the adapter receives, ports else.
 func newSide(t *testing.T, a Adapter, inFlight int32, names ...string) *runtimeSide {
 	t.Helper()
+	c := &adapterpb.Configure{}
+	for _, n := range names {
+		c.Endpoints = append(c.Endpoints, &adapterpb.Endpoint{
+			Name: n, Receive: a.Receive != nil, Properties: []byte("{}"), PollEveryMs: 10_000, MaxInFlight: inFlight,
+		})
+	}
+	return newSideOf(t, a, c)
+}
+
+// newLocation starts a session with one location, in.
+func newLocation(t *testing.T, a Adapter, e *adapterpb.Endpoint) *runtimeSide {
+	t.Helper()
+	e.Name, e.Receive, e.Properties = "in", true, []byte("{}")
+	return newSideOf(t, a, &adapterpb.Configure{Endpoints: []*adapterpb.Endpoint{e}})
+}
+
+func newSideOf(t *testing.T, a Adapter, c *adapterpb.Configure) *runtimeSide {
+	t.Helper()
 	r := &runtimeSide{t: t, toCh: make(chan *adapterpb.ToAdapter), ended: make(chan error, 1), born: time.Now()}
 	a.Name, a.Version, a.Summary = "test", "1.0.0", "A test."
 	r.s = newSession(t.Context(), a, r.Send, hooks{
@@ -83,12 +101,6 @@ func newSide(t *testing.T, a Adapter, inFlight int32, names ...string) *runtimeS
 		log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	go func() { r.ended <- r.s.serve(r) }()
-	c := &adapterpb.Configure{}
-	for _, n := range names {
-		c.Endpoints = append(c.Endpoints, &adapterpb.Endpoint{
-			Name: n, Receive: a.Receive != nil, Properties: []byte("{}"), PollEveryMs: 10_000, MaxInFlight: inFlight,
-		})
-	}
 	r.tell(&adapterpb.ToAdapter{Kind: &adapterpb.ToAdapter_Configure{Configure: c}})
 	synctest.Wait()
 	return r
@@ -113,6 +125,43 @@ func (r *runtimeSide) settle(keys ...string) {
 			Location: "in", Key: key, Verdict: adapterpb.Verdict_VERDICT_DELIVERED}}})
 	}
 	synctest.Wait()
+}
+
+func (r *runtimeSide) poll() {
+	r.tell(&adapterpb.ToAdapter{Kind: &adapterpb.ToAdapter_Poll{Poll: &adapterpb.Poll{Location: "in"}}})
+	synctest.Wait()
+}
+
+func (r *runtimeSide) pause(on bool) {
+	r.tell(&adapterpb.ToAdapter{Kind: &adapterpb.ToAdapter_Pause{Pause: &adapterpb.Pause{Location: "in", Paused: on}}})
+	synctest.Wait()
+}
+
+func (r *runtimeSide) recall(key string) {
+	r.tell(&adapterpb.ToAdapter{Kind: &adapterpb.ToAdapter_Recall{Recall: &adapterpb.Recall{Location: "in", Key: key}}})
+	synctest.Wait()
+}
+
+// recalledText says what was answered to recalls: key, or key=error kind.
+func (r *runtimeSide) recalledText() string {
+	var out []string
+	for _, m := range all(r, (*adapterpb.FromAdapter).GetRecalled) {
+		text := m.GetKey()
+		if m.GetError() != nil {
+			text += "=" + m.GetError().GetKind().String()
+		}
+		out = append(out, text)
+	}
+	return strings.Join(out, " ")
+}
+
+// offered are the keys of all offers.
+func (r *runtimeSide) offered() string {
+	var out []string
+	for _, o := range all(r, (*adapterpb.FromAdapter).GetOffer) {
+		out = append(out, o.GetItem().GetKey())
+	}
+	return strings.Join(out, " ")
 }
 
 func (r *runtimeSide) send(call uint64) {

@@ -75,11 +75,8 @@ func (l *polled) readItem(t *adapterpb.Take, it Item) (c *adapterpb.Content, err
 		return nil, err
 	}
 	defer release()
-	if l.s.taking.Err() != nil {
-		return nil, context.Cause(l.s.taking)
-	}
 	err = l.inGate(l.s.ctx, func(ctx context.Context) (err error) {
-		c, err = l.read(ctx, t, func(ctx context.Context) (*Content, error) { return l.src.Open(ctx, it) })
+		c, err = l.read(ctx, readingOf(t, it.Size), func(ctx context.Context) (*Content, error) { return l.src.Open(ctx, it) })
 		return err
 	})
 	return c, err
@@ -250,7 +247,13 @@ func (l *polled) awaitFlush(flushed <-chan error) error {
 func (l *polled) awaitListing() error {
 	l.mu.Lock()
 	after := l.rounds
+	l.awaiting++
 	l.mu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		l.awaiting--
+		l.mu.Unlock()
+	}()
 	for {
 		l.mu.Lock()
 		seen, next := l.merged > after, l.listedCh
@@ -267,4 +270,11 @@ func (l *polled) awaitListing() error {
 			return context.Cause(l.s.taking)
 		}
 	}
+}
+
+// isAwaited says that a settle waits for a listing.
+func (l *polled) isAwaited() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.awaiting > 0
 }

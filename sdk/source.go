@@ -17,7 +17,8 @@ type Item struct {
 	Key string
 	// Context becomes the message's properties, such as "ftp.name".
 	Context map[string]string
-	// Size in bytes, -1 if it is not known before reading.
+	// Size in bytes, -1 if it is not known before reading. A pushed item whose parts
+	// together are larger than this is not read in the quick way of small ones.
 	Size int64
 	// Kept says that the source keeps the item after delivery (leave on server).
 	// Such an item is never settled; it is known as delivered for as long as it is
@@ -118,9 +119,14 @@ func Body(r io.ReadCloser) *Content {
 type PushedSource interface {
 	// Run receives until ctx ends and calls deliver for every item, from as many
 	// goroutines as it likes: deliver blocks while the endpoint's max_in_flight
-	// is used up. On drain ctx ends; deliveries under way may go on until they
-	// return. When Run returns earlier, with an error or without, the SDK waits
-	// for the deliveries, backs off and runs it again.
+	// is used up. On drain, and when the location is paused, ctx ends; deliveries
+	// under way may go on until they return, and Run may return before them. After a
+	// pause it is called again, also while some of the deliveries before it go on.
+	// When Run returns although ctx has not ended, with an error or without, the SDK
+	// waits for the deliveries, backs off and runs it again.
+	//
+	// Where the items are to be given in their order (see Env.Ordered) one delivery
+	// is let through at a time.
 	Run(ctx context.Context, deliver Deliver) error
 
 	// Close frees what the source holds. It is called once, after Run has returned.
@@ -135,8 +141,13 @@ type Recaller interface {
 	// delivered as if the source had just handed it over: the same key and content;
 	// Settle with [Delivered] removes it from where it lies, with [Suspended] or
 	// [Retry] it stays there. [Gone] says that it is not there any more. It may run
-	// at the same time as Run, for several items at once. Its context lasts a minute,
-	// that of the delivery it returns until Run's ends.
+	// at the same time as Run, while the location is paused and Run is not called, and
+	// for several items at once, up to max_in_flight. An error of another kind has the
+	// runtime ask again, [Permanent] has it leave the item aside. Its context lasts a
+	// minute.
+	//
+	// Key is the one that the item had, if that was of 1,024 bytes at most: others are
+	// not asked for, because only their hash is known.
 	Recall(ctx context.Context, key string) (Delivery, error)
 }
 
@@ -151,7 +162,8 @@ type Deliver func(ctx context.Context, d Delivery) (Verdict, error)
 type Delivery struct {
 	Item Item
 	// Open reads the content; as PolledSource.Open. Called at most once, and not at
-	// all if the item's fate is known already.
+	// all if the item's fate is known already. Of an item whose Size is small it may
+	// be called before the runtime has asked for the content.
 	Open func(ctx context.Context) (*Content, error)
 	// Settle tells the broker. It returns nil only when the broker has confirmed. It
 	// is called at most once: after an error the item has to be offered again. Its

@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	adapterpb "github.com/fairlead-io/fairlead/sdk/proto"
@@ -18,18 +20,31 @@ import (
 // it has to fit into a message in the other direction, too.
 const inlineCap = 8 << 20
 
+// reading is how an item is to be read.
+type reading struct {
+	key string
+	// size in bytes that is expected, -1 if it is not known.
+	size int64
+	// dir is where parts go that have no room among the inlineMax bytes in memory.
+	dir       string
+	inlineMax int64
+	// max is the most bytes that are read; 0: no limit.
+	max int64
+}
+
+func readingOf(t *adapterpb.Take, size int64) reading {
+	return reading{key: t.GetKey(), size: size, dir: t.GetSpoolDir(), inlineMax: t.GetInlineMax(), max: t.GetMaxBytes()}
+}
+
 // read opens an item and reads it whole, into memory or into the spool.
-func (e *endpoint) read(ctx context.Context, t *adapterpb.Take, open func(context.Context) (*Content, error)) (*adapterpb.Content, error) {
-	sp := &spooler{dir: t.GetSpoolDir(), inlineLeft: min(t.GetInlineMax(), inlineCap), max: t.GetMaxBytes()}
-	out := &adapterpb.Content{Location: t.GetLocation(), Key: t.GetKey()}
+func (e *endpoint) read(ctx context.Context, how reading, open func(context.Context) (*Content, error)) (*adapterpb.Content, error) {
+	sp := &spooler{dir: how.dir, inlineLeft: min(how.inlineMax, inlineCap), max: how.max, expected: how.size}
+	out := &adapterpb.Content{Location: e.name, Key: how.key}
 	err := e.call(ctx, "read", readLimit, func(ctx context.Context) error {
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
-		stalled := time.AfterFunc(stallLimit, func() {
-			cancel(fmt.Errorf("reading made no progress for %s", stallLimit))
-		})
-		defer stalled.Stop()
-		sp.ctx, sp.progress = ctx, func() { stalled.Reset(stallLimit) }
+		sp.ctx = ctx
+		defer sp.watch(cancel)()
 
 		c, err := open(ctx)
 		if err != nil {
@@ -55,9 +70,42 @@ type spooler struct {
 	dir        string
 	inlineLeft int64
 	max        int64 // 0: no limit
+	expected   int64 // of the body, if it is known
 	read       int64
 	files      []string
-	progress   func()
+	// progress is when something was read last, as time since the reading began.
+	progress atomic.Int64
+	began    time.Time
+}
+
+// watch cancels a reading that makes no progress, until it is stopped. The timer runs
+// out and looks, rather than being set anew at every read.
+func (s *spooler) watch(cancel context.CancelCauseFunc) (stop func()) {
+	s.began = time.Now()
+	var mu sync.Mutex
+	var timer *time.Timer
+	stopped := false
+	look := func() {
+		mu.Lock()
+		defer mu.Unlock()
+		left := stallLimit - (time.Since(s.began) - time.Duration(s.progress.Load()))
+		switch {
+		case stopped:
+		case left > 0:
+			timer.Reset(left)
+		default:
+			cancel(fmt.Errorf("reading made no progress for %s", stallLimit))
+		}
+	}
+	mu.Lock()
+	timer = time.AfterFunc(stallLimit, look)
+	mu.Unlock()
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		stopped = true
+		timer.Stop()
+	}
 }
 
 func (s *spooler) parts(c *Content) (parts []*adapterpb.Part, err error) {
@@ -92,25 +140,27 @@ func (s *spooler) part(p Part, n int) (*adapterpb.Part, error) {
 		return nil, fmt.Errorf("part %d has no reader", n)
 	}
 	out := &adapterpb.Part{Name: escapeInvalid(p.Name), ContentType: escapeInvalid(p.ContentType)}
-	hash := sha256.New()
-	r := io.TeeReader(&meter{r: p.Reader, s: s}, hash)
-
+	r := &meter{r: p.Reader, s: s}
 	var head bytes.Buffer
-	size, err := io.Copy(&head, io.LimitReader(r, s.inlineLeft+1))
+	if n == 0 && s.expected >= 0 && s.expected <= s.inlineLeft {
+		head.Grow(int(s.expected) + bytes.MinRead) // no growing in steps
+	}
+	size, err := head.ReadFrom(io.LimitReader(r, s.inlineLeft+1))
 	if err != nil {
 		return nil, err
 	}
 	if size <= s.inlineLeft {
 		s.inlineLeft -= size
-		out.Content = &adapterpb.Part_Inline{Inline: head.Bytes()}
-	} else {
-		var path string
-		if path, size, err = s.spool(n, io.MultiReader(&head, r)); err != nil {
-			return nil, err
-		}
-		out.Content = &adapterpb.Part_Spooled{Spooled: path}
+		sum := sha256.Sum256(head.Bytes())
+		out.Size, out.Sha256, out.Content = size, sum[:], &adapterpb.Part_Inline{Inline: head.Bytes()}
+		return out, nil
 	}
-	out.Size, out.Sha256 = size, hash.Sum(nil)
+	hash := sha256.New()
+	path, size, err := s.spool(n, io.TeeReader(io.MultiReader(&head, r), hash))
+	if err != nil {
+		return nil, err
+	}
+	out.Size, out.Sha256, out.Content = size, hash.Sum(nil), &adapterpb.Part_Spooled{Spooled: path}
 	return out, nil
 }
 
@@ -154,6 +204,9 @@ func (s *spooler) discard() {
 	}
 }
 
+// errTooMuch says that there is more content than may be read.
+var errTooMuch = errors.New("raise the limit for messages")
+
 // meter counts what is read and stops at the limit and at the context's end.
 type meter struct {
 	r io.Reader
@@ -166,11 +219,11 @@ func (m *meter) Read(b []byte) (int, error) {
 	}
 	n, err := m.r.Read(b)
 	if n > 0 {
-		m.s.progress()
+		m.s.progress.Store(int64(time.Since(m.s.began)))
 	}
 	m.s.read += int64(n)
 	if m.s.max > 0 && m.s.read > m.s.max {
-		return n, fmt.Errorf("content has more than %d bytes: raise the limit for messages", m.s.max)
+		return n, fmt.Errorf("content has more than %d bytes: %w", m.s.max, errTooMuch)
 	}
 	return n, err
 }

@@ -16,6 +16,8 @@ func TestSourceConformance(t *testing.T) {
 		Adapter:      adapter(),
 		New:          newSourceFixture,
 		NameProperty: "file.name",
+		Recalls:      true,
+		Ordered:      true,
 	})
 }
 
@@ -27,7 +29,8 @@ func newSourceFixture(t testing.TB) adaptertest.SourceFixture {
 	b.stream(t, jetstream.StreamConfig{Name: "DEAD", Subjects: []string{"dead"}, Storage: jetstream.FileStorage})
 	// Made here and not by the adapter, whose handler would seem to leak what the
 	// broker runs in this process for a consumer.
-	_, err := s.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: "fairlead", AckWait: time.Second})
+	consumer := jetstream.ConsumerConfig{Durable: "fairlead", AckWait: time.Second}
+	_, err := s.CreateConsumer(t.Context(), consumer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,6 +39,14 @@ func newSourceFixture(t testing.TB) adaptertest.SourceFixture {
 		Properties: map[string]any{
 			"broker": b.s.URL(), "stream": "ORDERS", "consumer": "fairlead", "dead_letter_subject": "dead",
 			"retry_delay": "50ms", "timeout": "5s",
+		},
+		MakeOrdered: func(t testing.TB) {
+			t.Helper()
+			cfg := consumer
+			cfg.MaxAckPending = 1
+			if _, err := s.UpdateConsumer(t.Context(), cfg); err != nil {
+				t.Fatal(err)
+			}
 		},
 		Put: func(t testing.TB, name string, content []byte) {
 			t.Helper()

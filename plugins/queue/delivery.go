@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -25,9 +24,6 @@ const (
 	answerProgress = "+WPI"
 )
 
-// beatsPerAckWait is how many signs of life go out in one ack_wait.
-const beatsPerAckWait = 3
-
 // drainDelay is how soon a message is offered to others that a draining node gives
 // back. Not at once: the broker may not know yet that this node's last pull is over,
 // and would answer that one, and wait for ack_wait then.
@@ -43,35 +39,37 @@ const (
 
 // delivery is one message that is under way.
 type delivery struct {
-	ses  *session
-	msg  jetstream.Msg
-	meta *jetstream.MsgMetadata
-	key  string
+	letter
+	ses   *session
+	reply string // where answers go
 
 	// settling is set when Settle was called: from then on only Settle answers.
 	settling atomic.Bool
 	// beaten is the boot clock at the last sign of life.
 	beaten atomic.Int64
 
-	stopOnce sync.Once
-	// stopCh is closed when no more signs of life are to go out, doneCh when none
-	// is under way any more.
-	stopCh, doneCh chan struct{}
+	// beatMu is held while a sign of life is published, so that none goes out after
+	// an answer that it would undo.
+	beatMu sync.Mutex
+	quiet  bool
 }
 
 // handle delivers one message and, if it could not be handed over, gives it back.
-func (ses *session) handle(ctx context.Context, msg jetstream.Msg, deliver sdk.Deliver) {
+func (ses *session) handle(ctx context.Context, msg *nats.Msg, deliver sdk.Deliver) {
 	meta, err := msg.Metadata()
 	if err != nil {
 		ses.env.Log.Error("broker delivered a message without metadata", "error", err)
 		return
 	}
 	d := &delivery{
-		ses: ses, msg: msg, meta: meta, key: itemKey(meta),
-		stopCh: make(chan struct{}), doneCh: make(chan struct{}),
+		letter: letter{
+			stream: meta.Stream, seq: meta.Sequence.Stream, stored: meta.Timestamp,
+			subject: msg.Subject, header: msg.Header, data: msg.Data,
+		},
+		ses: ses, reply: msg.Reply,
 	}
 	d.beaten.Store(int64(bootclock.Now()))
-	go d.beat()
+	ses.beats.add(d)
 	defer d.stopBeat()
 	// A delivery outlives the end of receiving: the SDK ends it in time.
 	_, err = deliver(context.WithoutCancel(ctx), sdk.Delivery{Item: d.item(), Open: d.open, Settle: d.settle})
@@ -86,65 +84,8 @@ func (ses *session) handle(ctx context.Context, msg jetstream.Msg, deliver sdk.D
 	// Nothing depends on it: without it the broker offers the message again after
 	// ack_wait.
 	if err := d.answer(context.WithoutCancel(ctx), nak(delay)); err != nil {
-		ses.env.Log.Debug("message not given back", "key", d.key, "error", err)
+		ses.env.Log.Debug("message not given back", "key", d.key(), "error", err)
 	}
-}
-
-// itemKey identifies a stored message. The sequence number begins anew when a
-// stream is deleted and made again, hence the time of storing: both together never
-// come back.
-func itemKey(meta *jetstream.MsgMetadata) string {
-	return fmt.Sprintf("%s:%d:%d", meta.Stream, meta.Sequence.Stream, meta.Timestamp.UnixNano())
-}
-
-func (d *delivery) item() sdk.Item {
-	h := d.msg.Headers()
-	context := decodeHeaders(h)
-	context[propDestination] = strings.ToValidUTF8(d.msg.Subject(), "\uFFFD")
-	id := headerValue(h, jetstream.MsgIDHeader)
-	if id == "" {
-		id = fmt.Sprintf("%s:%d", d.meta.Stream, d.meta.Sequence.Stream)
-	}
-	context[propMessageID] = strings.ToValidUTF8(id, "\uFFFD")
-	return sdk.Item{Key: d.key, Context: context, Size: int64(len(d.msg.Data()))}
-}
-
-func (d *delivery) open(context.Context) (*sdk.Content, error) {
-	h := d.msg.Headers()
-	part := sdk.Part{
-		Name:        textValue(h, headerPartName),
-		ContentType: textValue(h, headerContentType),
-		Reader:      bytes.NewReader(d.msg.Data()),
-	}
-	return &sdk.Content{
-		Parts: func(yield func(sdk.Part, error) bool) { yield(part, nil) },
-		Close: func() error { return nil },
-	}, nil
-}
-
-// beat tells the broker that the message is being worked on, until it is stopped.
-func (d *delivery) beat() {
-	defer close(d.doneCh)
-	ticker := time.NewTicker(max(d.ses.ackWait/beatsPerAckWait, time.Millisecond))
-	defer ticker.Stop()
-	for {
-		select {
-		case <-d.stopCh:
-			return
-		case <-ticker.C:
-			now := bootclock.Now()
-			// While the connection is down it fails at once and is not made up for.
-			if err := d.ses.c.nc.Publish(d.msg.Reply(), []byte(answerProgress)); err == nil {
-				d.beaten.Store(int64(now))
-			}
-		}
-	}
-}
-
-// stopBeat may be called twice.
-func (d *delivery) stopBeat() {
-	d.stopOnce.Do(func() { close(d.stopCh) })
-	<-d.doneCh
 }
 
 // stale reports whether the broker may have given the message to somebody else.
@@ -166,7 +107,7 @@ func (d *delivery) settle(ctx context.Context, v sdk.Verdict) error {
 		d.stopBeat() // a sign of life would undo the delay
 		return d.answer(ctx, nak(d.ses.p.RetryDelay.D()))
 	}
-	return fmt.Errorf("settle %s: unknown verdict %d", d.key, v)
+	return fmt.Errorf("settle %s: unknown verdict %d", d.key(), v)
 }
 
 func nak(delay time.Duration) string {
@@ -187,11 +128,9 @@ func (d *delivery) answer(ctx context.Context, text string) error {
 	if err := d.ses.verify(ctx); err != nil {
 		return err
 	}
-	ctx, done := d.ses.c.whileUp(ctx)
-	defer done()
-	if _, err := d.ses.c.nc.RequestWithContext(ctx, d.msg.Reply(), []byte(text)); err != nil {
+	if _, err := d.ses.c.ask(ctx, &nats.Msg{Subject: d.reply, Data: []byte(text)}); err != nil {
 		word, _, _ := strings.Cut(text, " ")
-		return fmt.Errorf("%s of message %s: no confirmation by the broker: %w", word, d.key, why(ctx, err))
+		return fmt.Errorf("%s of message %s: no confirmation by the broker: %w", word, d.key(), err)
 	}
 	return nil
 }
@@ -208,6 +147,9 @@ func (d *delivery) suspend(ctx context.Context) error {
 	return d.answer(ctx, answerAck)
 }
 
+// deadID is the message ID of the dead letter of a message with this key.
+func deadID(key string) string { return "dead:" + key }
+
 // publishDeadLetter copies the message. The copy's ID is made from the key, so that
 // a second attempt adds nothing, and a dead-letter subject in the message's own
 // stream does not take the copy for the message itself and drop it.
@@ -218,28 +160,26 @@ func (d *delivery) publishDeadLetter(ctx context.Context) error {
 		return err
 	}
 	subject := d.ses.p.DeadLetterSubject
-	msg := &nats.Msg{Subject: subject, Data: d.msg.Data(), Header: nats.Header{}}
-	for key, values := range d.msg.Headers() {
+	msg := &nats.Msg{Subject: subject, Data: d.data, Header: nats.Header{}}
+	for key, values := range d.header {
 		// Nats- headers are orders to the broker (expiry, roll-up, expectations).
 		if !strings.HasPrefix(strings.ToLower(key), "nats-") {
 			msg.Header[key] = values
 		}
 	}
-	msg.Header.Set(headerDeadStream, d.meta.Stream)
-	msg.Header.Set(headerDeadSubject, escapeValue(d.msg.Subject()))
-	msg.Header.Set(headerDeadSequence, fmt.Sprint(d.meta.Sequence.Stream))
-	if id := headerValue(d.msg.Headers(), jetstream.MsgIDHeader); id != "" {
+	msg.Header.Set(headerDeadStream, d.stream)
+	msg.Header.Set(headerDeadSubject, escapeValue(d.subject))
+	msg.Header.Set(headerDeadSequence, fmt.Sprint(d.seq))
+	if id := headerValue(d.header, jetstream.MsgIDHeader); id != "" {
 		msg.Header.Set(headerDeadID, escapeValue(id))
 	}
-	msg.Header.Set(jetstream.MsgIDHeader, "dead:"+d.key)
-	ctx, done := d.ses.c.whileUp(ctx)
-	defer done()
-	_, err := d.ses.c.js.PublishMsg(ctx, msg)
+	msg.Header.Set(jetstream.MsgIDHeader, deadID(d.key()))
+	err := d.ses.c.publish(ctx, msg)
 	if errors.Is(err, nats.ErrMaxPayload) {
 		return fmt.Errorf("publish dead letter to %s: with the headers that say where it comes from it is larger than the broker's max_payload; raise it: %w", subject, err)
 	}
 	if err != nil {
-		return fmt.Errorf("publish dead letter to %s: %w", subject, why(ctx, err))
+		return fmt.Errorf("publish dead letter to %s: %w", subject, err)
 	}
 	return nil
 }

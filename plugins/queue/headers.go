@@ -93,12 +93,17 @@ func headerValue(h nats.Header, name string) string {
 	if v, ok := h[name]; ok && len(v) > 0 {
 		return v[0]
 	}
-	for _, key := range sortedKeys(h) {
-		if strings.EqualFold(key, name) && len(h[key]) > 0 {
-			return h[key][0]
+	found := ""
+	for key := range h {
+		// The same one each time, should there be several.
+		if len(key) == len(name) && strings.EqualFold(key, name) && len(h[key]) > 0 && (found == "" || key < found) {
+			found = key
 		}
 	}
-	return ""
+	if found == "" {
+		return ""
+	}
+	return h[found][0]
 }
 
 func sortedKeys(h nats.Header) []string {
@@ -176,5 +181,11 @@ func hexDigit(c byte) int {
 
 // headerBytes is the size of h on the wire, with the line that opens it.
 func headerBytes(h nats.Header) int {
-	return (&nats.Msg{Header: h}).Size()
+	n := len("NATS/1.0\r\n\r\n")
+	for key, values := range h {
+		for _, v := range values {
+			n += len(key) + len(": ") + len(v) + len("\r\n")
+		}
+	}
+	return n
 }

@@ -56,6 +56,7 @@ type link struct {
 type conn struct {
 	nc       *nats.Conn
 	js       jetstream.JetStream
+	asker    *asker
 	closedCh chan struct{} // closed after the last callback
 
 	mu   sync.Mutex
@@ -86,6 +87,10 @@ func (c *conn) upContext() context.Context {
 	defer c.mu.Unlock()
 	return c.up
 }
+
+// generation counts the connections behind this one. It grows before anything is sent
+// on a new one.
+func (c *conn) generation() uint64 { return c.nc.Stats().Reconnects }
 
 // connected reports whether requests can be made now.
 func (c *conn) connected() bool {
@@ -119,6 +124,9 @@ func newLink(p connection, log *slog.Logger) *link {
 // connect returns the connection, dialling if there is none. Its errors are
 // sdk.Disconnected.
 func (l *link) connect(ctx context.Context) (*conn, error) {
+	if c := l.current(); c != nil && l.ctx.Err() == nil && c.connected() {
+		return c, nil
+	}
 	select {
 	case l.dialing <- struct{}{}:
 		defer func() { <-l.dialing }()
@@ -188,6 +196,10 @@ func (l *link) dial(ctx context.Context) (*conn, error) {
 		nc.Close()
 		return nil, err
 	}
+	if c.asker, err = newAsker(nc); err != nil {
+		nc.Close()
+		return nil, err
+	}
 	c.nc, c.js = nc, js
 	return c, nil
 }
@@ -228,6 +240,9 @@ func (l *link) close() {
 
 // waitConnected waits until the connection is up, is given up, or ctx ends.
 func (c *conn) waitConnected(ctx context.Context) error {
+	if c.connected() {
+		return nil
+	}
 	ticker := time.NewTicker(statusPoll)
 	defer ticker.Stop()
 	for {

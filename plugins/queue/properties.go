@@ -36,7 +36,7 @@ type receiveProperties struct {
 	Consumer          string       `json:"consumer" jsonschema:"required,minLength=1" jsonschema_description:"Durable pull consumer; made when missing, from the stream's first message on. An existing one is never changed."`
 	Subject           string       `json:"subject,omitempty" jsonschema_description:"Take only what was published to this subject; may contain the wildcards * and >. Default: all of the stream."`
 	AckWait           sdk.Duration `json:"ack_wait" jsonschema:"default=60s" jsonschema_description:"How long the broker waits for a sign of life before it offers a message again: the time until another node gets what a dead one was working on. Used when the consumer is made."`
-	Prefetch          int          `json:"prefetch" jsonschema:"default=16,minimum=1,maximum=1024" jsonschema_description:"Most messages held in memory at once. 1 keeps the stream's order strictly: a consumer made with it has one message under way in all."`
+	Prefetch          int          `json:"prefetch" jsonschema:"default=0,minimum=0,maximum=1024" jsonschema_description:"Most messages held in memory at once. 0: one and a half times the location's max_in_flight, 16 to 1024. 1: a consumer made with it has one message under way in all, on whatever node."`
 	RetryDelay        sdk.Duration `json:"retry_delay" jsonschema:"default=5s" jsonschema_description:"How long the broker waits before it offers a message again that was given back."`
 	DeadLetterSubject string       `json:"dead_letter_subject,omitempty" jsonschema_description:"Subject that a suspended message is published to before it is acknowledged; a stream must take it. Without it a suspended message stays in the stream and is not offered again, which needs a stream with limits retention."`
 }
@@ -49,6 +49,8 @@ var (
 const (
 	// minDuplicateWindow is the smallest window that a broker takes.
 	minDuplicateWindow = 100 * time.Millisecond
+	// minPrefetch and maxPrefetch bound the messages that are held when prefetch is 0.
+	minPrefetch, maxPrefetch = 16, 1024
 	// minAckWait leaves room for three signs of life.
 	minAckWait = time.Second
 )
@@ -82,8 +84,8 @@ func (p receiveProperties) Validate() error {
 	if p.AckWait.D() < minAckWait {
 		errs = append(errs, problem("ack_wait", "is %s, want %s or more", p.AckWait, minAckWait))
 	}
-	if p.Prefetch < 1 {
-		errs = append(errs, problem("prefetch", "is %d, want 1 or more", p.Prefetch))
+	if p.Prefetch < 0 || p.Prefetch > maxPrefetch {
+		errs = append(errs, problem("prefetch", "is %d, want 0 to %d", p.Prefetch, maxPrefetch))
 	}
 	return errors.Join(errs...)
 }

@@ -11,7 +11,7 @@ import (
 
 func TestDefaultsOfProperties(t *testing.T) {
 	r := decode[receiveProperties](t, map[string]any{"broker": "nats://b", "stream": "S", "consumer": "C"})
-	if r.AckWait.D() != time.Minute || r.Prefetch != 16 || r.RetryDelay.D() != 5*time.Second || r.Timeout.D() != 10*time.Second {
+	if r.AckWait.D() != time.Minute || r.Prefetch != 0 || r.RetryDelay.D() != 5*time.Second || r.Timeout.D() != 10*time.Second {
 		t.Errorf("receive defaults: %+v", r)
 	}
 	s := decode[sendProperties](t, map[string]any{"broker": "tls://a:1,tls://b:2", "stream": "S", "subject": "x.y"})
@@ -48,7 +48,7 @@ func TestWrongPropertiesAreExplained(t *testing.T) {
 		"consumer name":       {receive, "consumer", "a b", "names contain no"},
 		"> in the middle":     {receive, "subject", "a.>.b", "only at the end"},
 		"short ack_wait":      {receive, "ack_wait", "10ms", "1s or more"},
-		"no prefetch":         {receive, "prefetch", 0, "1 or more"},
+		"negative prefetch":   {receive, "prefetch", -1, "want 0 to 1024"},
 		"wildcard dead queue": {receive, "dead_letter_subject", "dead.>", "wildcard"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -70,10 +70,8 @@ func (s *sink) Send(ctx context.Context, m *sdk.Message) error {
 	}
 	// The broker refuses it if it would go into another stream than the header says,
 	// and answers "duplicate" with success if it has the ID already.
-	ctx, done := c.whileUp(ctx)
-	defer done()
-	if _, err := c.js.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(0)); err != nil {
-		return s.publishError(why(ctx, err))
+	if err := c.publish(ctx, msg); err != nil {
+		return s.publishError(err)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -13,72 +14,59 @@ import (
 	"github.com/fairlead-io/fairlead/sdk"
 )
 
-const (
-	// pullHeartbeat is how often the broker shows that a pull is known to it; after
-	// two missing ones the pull is made again.
-	pullHeartbeat = 2 * time.Second
-	// pullTime is how long the broker keeps a pull that it has no message for. Between
-	// two pulls the consumer is looked at.
-	pullTime = 6 * time.Second
-	// pullPause keeps a broker that refuses pulls from being asked without end.
-	pullPause = 250 * time.Millisecond
-)
-
 // source consumes from one durable consumer.
 type source struct {
 	p    receiveProperties
 	env  sdk.Env
 	link *link
 
+	graves *graves
+
+	// sessions end with their last delivery.
+	sessions sync.WaitGroup
+
 	// streamSeen is the creation time of the stream on which the consumer has been
 	// seen. Used by Run alone.
 	streamSeen time.Time
 }
 
-var _ sdk.PushedSource = (*source)(nil)
+var _ sdk.Recaller = (*source)(nil)
 
 func openSource(_ context.Context, p receiveProperties, env sdk.Env) (sdk.PushedSource, error) {
-	return &source{p: p, env: env, link: newLink(p.connection, env.Log)}, nil
+	return &source{p: p, env: env, link: newLink(p.connection, env.Log), graves: newGraves()}, nil
 }
 
 // Close implements sdk.PushedSource.
 func (s *source) Close() error {
+	s.sessions.Wait() // the SDK has seen the end of every delivery
 	s.link.close()
 	return nil
 }
 
-// Run pulls one message after the other, as long as fewer than prefetch are held,
-// and delivers each in a goroutine of its own. One at a time, because a broker
-// drops a client that it has to buffer too many large messages for. It returns
-// when ctx has ended, the connection was given up, or stream or consumer are not
-// what they must be, and then waits for the deliveries under way.
+// Run has the broker send messages, as long as fewer than prefetch are held, and
+// delivers each in a goroutine of its own. It returns when ctx has ended, the
+// connection was given up, or stream or consumer are not what they must be.
+// Deliveries under way go on then: they answer in this session, which ends with the
+// last of them.
 func (s *source) Run(ctx context.Context, deliver sdk.Deliver) error {
 	ses, err := s.open(ctx)
 	if err != nil {
 		return err
 	}
-	defer ses.expire()
-	var deliveries sync.WaitGroup
-	defer deliveries.Wait() // they answer in this session
-	slots := make(chan struct{}, s.p.Prefetch)
-	for {
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-			return nil
-		}
-		msg, err := ses.next(ctx)
-		if ctx.Err() != nil && msg == nil {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		deliveries.Go(func() {
-			defer func() { <-slots }()
-			ses.handle(ctx, msg, deliver)
-		})
-	}
+	var p *puller
+	p = newPuller(ses, func(m *nats.Msg) {
+		go func() { // p waits for its end
+			defer p.release(m)
+			ses.handle(ctx, m, deliver)
+		}()
+	})
+	err = p.run(ctx)
+	p.stop()
+	s.sessions.Go(func() {
+		p.deliveries.Wait()
+		ses.expire()
+	})
+	return err
 }
 
 // session is one connection's view of the consumer.
@@ -91,6 +79,19 @@ type session struct {
 	created time.Time
 	// ackWait is the consumer's own.
 	ackWait time.Duration
+
+	// prefetch is the most messages that are held.
+	prefetch int
+	// maxMsgSize is the stream's, maxBatch, maxBytes and maxExpires the consumer's bounds of
+	// requests; 0 or less: none.
+	maxMsgSize int32
+	maxBatch   int
+	maxBytes   int
+	maxExpires time.Duration
+	// generation is that of the connection when messages were asked for.
+	generation atomic.Uint64
+
+	beats beats
 
 	mu         sync.Mutex
 	verified   time.Time // when consumer was last seen to be the same
@@ -109,7 +110,7 @@ func (s *source) open(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	before := c.nc.Stats().Reconnects
+	before := c.generation()
 	stream, err := c.js.Stream(ctx, s.p.Stream)
 	if err != nil {
 		return nil, sdk.Disconnected(streamError(s.p.Stream, err))
@@ -129,6 +130,11 @@ func (s *source) open(ctx context.Context) (*session, error) {
 	}
 	ses.verified, ses.reconnects = time.Now(), before
 	ses.over, ses.expire = context.WithCancel(context.Background())
+	ses.prefetch = s.prefetch()
+	ses.maxMsgSize = stream.CachedInfo().Config.MaxMsgSize
+	ses.maxBatch, ses.maxExpires = info.Config.MaxRequestBatch, info.Config.MaxRequestExpires
+	ses.maxBytes = info.Config.MaxRequestMaxBytes
+	s.sessions.Go(ses.beat)
 	return ses, nil
 }
 
@@ -151,6 +157,18 @@ func (s *source) openConsumer(ctx context.Context, stream jetstream.Stream) (jet
 	return consumer, s.checkConsumer(consumer.CachedInfo().Config)
 }
 
+// prefetch is how many messages are held at once: some more than the runtime takes,
+// so that it need not wait for the broker.
+func (s *source) prefetch() int {
+	switch {
+	case s.p.Prefetch > 0:
+		return s.p.Prefetch
+	case s.env.Ordered:
+		return 1
+	}
+	return min(max(minPrefetch, s.env.MaxInFlight+s.env.MaxInFlight/2), maxPrefetch)
+}
+
 func (s *source) consumerConfig() jetstream.ConsumerConfig {
 	cfg := jetstream.ConsumerConfig{
 		Durable:       s.p.Consumer,
@@ -160,7 +178,7 @@ func (s *source) consumerConfig() jetstream.ConsumerConfig {
 		AckWait:       s.p.AckWait.D(),
 		MaxDeliver:    -1,
 	}
-	if s.p.Prefetch == 1 {
+	if s.p.Prefetch == 1 || s.env.Ordered {
 		cfg.MaxAckPending = 1
 	}
 	return cfg
@@ -182,10 +200,19 @@ func (s *source) checkConsumer(cfg jetstream.ConsumerConfig) error {
 		return fmt.Errorf("gives a message up after %d deliveries (max_deliver), settled or not; want no limit, -1", cfg.MaxDeliver)
 	case cfg.HeadersOnly:
 		return errors.New("delivers headers only; want the content too")
+	case s.env.Ordered && cfg.MaxAckPending != 1:
+		return fmt.Errorf("hands out %s messages at a time (max_ack_pending), so their order gets lost; set it to 1 (`nats consumer edit %s %s --max-pending=1`), or the location's ordered to false", pendingText(cfg.MaxAckPending), s.p.Stream, s.p.Consumer)
 	case s.p.Subject != "" && (len(filters) != 1 || filters[0] != s.p.Subject):
 		return fmt.Errorf("is filtered by %q, but the location's subject is %q; change one of them", filters, s.p.Subject)
 	}
 	return nil
+}
+
+func pendingText(maxAckPending int) string {
+	if maxAckPending <= 0 {
+		return "any number of"
+	}
+	return fmt.Sprintf("up to %d", maxAckPending)
 }
 
 // checkSuspension makes sure that a suspended message will not be lost.
@@ -210,56 +237,6 @@ func (s *source) checkSuspension(ctx context.Context, c *conn, info *jetstream.S
 	return nil
 }
 
-// next returns the next message. It waits out reconnects, and for the time of one
-// timeout also a broker that has restarted and does not serve its streams yet.
-func (ses *session) next(ctx context.Context) (jetstream.Msg, error) {
-	var since time.Time // when the trouble began
-	for ctx.Err() == nil {
-		if err := ses.c.waitConnected(ctx); err != nil {
-			return nil, err
-		}
-		msg, err := ses.pull(ctx)
-		switch {
-		case err == nil:
-			return msg, nil
-		case ctx.Err() != nil:
-			return nil, ctx.Err()
-		case errors.Is(err, nats.ErrTimeout): // nothing came
-			since = time.Time{}
-			continue
-		case gone(err):
-			ses.expire()
-			return nil, sdk.Disconnected(fmt.Errorf("consumer %q of stream %q: %w", ses.p.Consumer, ses.p.Stream, err))
-		case !passing(err):
-			return nil, fmt.Errorf("pull from consumer %q of stream %q: %w", ses.p.Consumer, ses.p.Stream, err)
-		case since.IsZero():
-			since = time.Now()
-		case time.Since(since) > ses.p.Timeout.D():
-			return nil, sdk.Disconnected(fmt.Errorf("pull from consumer %q of stream %q: %w", ses.p.Consumer, ses.p.Stream, err))
-		}
-		ses.env.Log.Debug("pull is made again", "reason", err)
-		pause(ctx, pullPause)
-	}
-	return nil, ctx.Err()
-}
-
-// pull asks the broker for one message.
-func (ses *session) pull(ctx context.Context) (jetstream.Msg, error) {
-	if err := ses.verify(ctx); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, pullTime)
-	defer cancel()
-	defer context.AfterFunc(ses.over, cancel)()
-	ctx, done := ses.c.whileUp(ctx)
-	defer done()
-	msg, err := ses.consumer.Next(jetstream.FetchContext(ctx), jetstream.FetchHeartbeat(pullHeartbeat))
-	if errors.Is(err, nats.ErrNoResponders) {
-		ses.doubt() // the consumer may be gone, or the broker may have just started
-	}
-	return msg, why(ctx, err)
-}
-
 // gone reports whether err says that the consumer is not there or not the same.
 func gone(err error) bool {
 	for _, one := range []error{errAnew, jetstream.ErrConsumerDeleted, jetstream.ErrConsumerNotFound, jetstream.ErrStreamNotFound} {
@@ -273,7 +250,7 @@ func gone(err error) bool {
 // passing reports whether err may be over soon.
 func passing(err error) bool {
 	for _, one := range []error{
-		errLost, nats.ErrNoResponders, nats.ErrReconnectBufExceeded, nats.ErrConnectionClosed, nats.ErrDisconnected,
+		errLost, errRefused, nats.ErrNoResponders, nats.ErrReconnectBufExceeded, nats.ErrConnectionClosed, nats.ErrDisconnected,
 		jetstream.ErrNoHeartbeat, jetstream.ErrServerShutdown, jetstream.ErrConsumerLeadershipChanged,
 		jetstream.ErrJetStreamNotEnabled, context.DeadlineExceeded, context.Canceled,
 	} {
@@ -295,7 +272,7 @@ var errAnew = errors.New("was made anew; what was received from the old one cann
 // stream or consumer were deleted and made again, the same sequence number is
 // another message, and acknowledging it would lose that one.
 func (ses *session) verify(ctx context.Context) error {
-	reconnects := ses.c.nc.Stats().Reconnects
+	reconnects := ses.c.generation()
 	ses.mu.Lock()
 	fresh := ses.reconnects == reconnects && time.Since(ses.verified) < verifyEvery
 	ses.mu.Unlock()

@@ -22,7 +22,7 @@ type receiver struct {
 	s      *source
 	cancel context.CancelFunc
 	held   chan *held
-	// endCh gets what Run returned.
+	// endCh gets what Run returned, and is closed then.
 	endCh chan error
 }
 
@@ -48,11 +48,16 @@ func (h *held) settle(t testing.TB, v sdk.Verdict) {
 // receive runs a source on stream ORDERS with the consumer "fairlead".
 func receive(t testing.TB, url string, more map[string]any) *receiver {
 	t.Helper()
+	return receiveAs(t, quiet, url, more)
+}
+
+func receiveAs(t testing.TB, env sdk.Env, url string, more map[string]any) *receiver {
+	t.Helper()
 	properties := map[string]any{
 		"broker": url, "stream": "ORDERS", "consumer": "fairlead", "retry_delay": "50ms", "timeout": "5s",
 	}
 	maps.Copy(properties, more)
-	s, err := openSource(t.Context(), decode[receiveProperties](t, properties), quiet)
+	s, err := openSource(t.Context(), decode[receiveProperties](t, properties), env)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,20 +65,26 @@ func receive(t testing.TB, url string, more map[string]any) *receiver {
 	r.run()
 	t.Cleanup(func() {
 		r.cancel()
-		// Whatever is held is let go, or Run would wait for it.
+		// Whatever is held is let go, or its delivery would not end.
+		endedCh := make(chan struct{})
+		go func() {
+			defer close(endedCh)
+			for range r.endCh { // until Run has returned
+			}
+			if err := s.Close(); err != nil { // waits for the deliveries
+				t.Errorf("close: %v", err)
+			}
+		}()
 		for ended := false; !ended; {
 			select {
 			case h := <-r.held:
 				h.end(context.Canceled)
-			case <-r.endCh:
+			case <-endedCh:
 				ended = true
 			case <-time.After(patience):
-				t.Error("Run did not return; a delivery was not ended")
+				t.Error("a delivery was not ended, or Run did not return")
 				ended = true
 			}
-		}
-		if err := s.Close(); err != nil {
-			t.Errorf("close: %v", err)
 		}
 	})
 	return r
@@ -81,7 +92,10 @@ func receive(t testing.TB, url string, more map[string]any) *receiver {
 
 func (r *receiver) run() {
 	ctx, cancel := context.WithCancel(r.t.Context())
-	r.cancel, r.held, r.endCh = cancel, make(chan *held), make(chan error, 1)
+	r.cancel, r.endCh = cancel, make(chan error, 1)
+	if r.held == nil {
+		r.held = make(chan *held)
+	}
 	heldCh, endCh := r.held, r.endCh
 	deliver := func(ctx context.Context, d sdk.Delivery) (sdk.Verdict, error) {
 		h := &held{d, make(chan error)}

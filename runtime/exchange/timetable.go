@@ -78,8 +78,10 @@ func (r *receiver) setTimes(ctx context.Context, paused bool, poll time.Time) {
 	news := r.link != nil && (r.paused == nil || *r.paused != paused)
 	if news {
 		r.paused = &paused
-		if paused {
-			r.waiting.clear() // what is under way goes on
+		if paused && !r.pushed {
+			// What is under way goes on; so does what a broker has handed over, for it waits
+			// for an answer.
+			r.waiting.clear()
 		}
 	}
 	r.mu.Unlock()

@@ -33,6 +33,12 @@
 //		})
 //	}
 //
+// Besides reading, settling, sending and probing the checks go through what a location
+// meets in its life: a pause (a service window that closes, an operator's stop) during
+// which nothing is taken up and what is under way ends well; a suspended item that is
+// recalled, by the same process and by the next, and leaves its place only when it is
+// delivered; content that comes with its offer; and order, where it is kept.
+//
 // For tests of an adapter's own, [Start] gives the same driver: a handler process
 // in miniature, with a method for each thing a runtime can ask.
 //
@@ -68,6 +74,12 @@ type SourceCase struct {
 	Content func(t testing.TB, parts []Part) []byte
 	// Kept says that with these properties the source keeps delivered items.
 	Kept bool
+	// Recalls says that the source is an sdk.Recaller. Polled sources need not say so:
+	// what they suspend stays where it is, and is listed again.
+	Recalls bool
+	// Ordered says that the source gives its items in the order in which they were put,
+	// when it is asked to (sdk.Env.Ordered). The order of others is not checked.
+	Ordered bool
 	// PollEvery is the location's interval. 0: 50 ms.
 	PollEvery time.Duration
 	// MaxInFlight of the location. 0: 16. Some checks hold all items of Sizes or
@@ -88,6 +100,9 @@ type SourceFixture struct {
 	// marshals to the JSON of a deployment. (The adapter's own struct does not, if
 	// it has an sdk.Secret.)
 	Properties any
+	// MakeOrdered readies the source for a location that asks for order, where more is
+	// needed than that. nil: nothing is.
+	MakeOrdered func(t testing.TB)
 	// Put makes an item whole and at once.
 	Put func(t testing.TB, name string, content []byte)
 	// Remaining returns the names of the items that are still there, in any order:

@@ -24,6 +24,13 @@ func TestBroken(t *testing.T) {
 		adaptertest.Sink(t, c)
 		return
 	}
+	if side == "queue" {
+		adaptertest.Source(t, adaptertest.SourceCase{
+			Adapter: memoryQueue, New: brokenQueue(what), Timeout: 2 * time.Second, Ordered: true,
+			Recalls: what != "silent recaller",
+		})
+		return
+	}
 	adaptertest.Source(t, adaptertest.SourceCase{
 		Adapter: memory, New: sourceFixture(map[string]any{"broken": what}), Timeout: 2 * time.Second,
 	})
@@ -37,6 +44,13 @@ func TestKitFindsBrokenAdapters(t *testing.T) {
 		{"source:no settle", "settle_takes_only_what_was_delivered"},
 		{"source:blind settle", "settle_spares_an_item_that_changed"},
 		{"source:leak", "leaves_no_goroutines"},
+		{"queue:backwards", "keeps_the_order_when_asked"},
+		{"queue:recalls another", "brings_suspended_items_back"},
+		{"queue:recalls once", "brings_suspended_items_back"},
+		{"queue:recalls for ever", "brings_suspended_items_back"},
+		{"queue:silent recaller", "brings_suspended_items_back"},
+		{"queue:no recaller", "brings_suspended_items_back"},
+		{"queue:deaf", "pause_takes_up_nothing_new_and_ends_well"},
 		{"sink:truncated", "sends_every_size_whole_and_once"},
 		{"sink:doubles", "the_same_message_twice_arrives_once"},
 		{"sink:always arrived", "probe_tells_what_has_arrived"},

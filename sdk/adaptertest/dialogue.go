@@ -52,7 +52,7 @@ func (h *Handler) note(m *adapterpb.FromAdapter) {
 	case *adapterpb.FromAdapter_Listing:
 		h.noteListing(k.Listing)
 	case *adapterpb.FromAdapter_Offer:
-		h.known(h.items, k.Offer.GetLocation())[k.Offer.GetItem().GetKey()] = k.Offer.GetItem()
+		h.noteOffer(k.Offer)
 	case *adapterpb.FromAdapter_Content:
 		h.answer("take", k.Content.GetLocation(), k.Content.GetKey(), m)
 	case *adapterpb.FromAdapter_ReadFailed:
@@ -63,10 +63,22 @@ func (h *Handler) note(m *adapterpb.FromAdapter) {
 			delete(h.known(h.items, s.GetLocation()), s.GetKey())
 		}
 		h.answer("settle", s.GetLocation(), s.GetKey(), m)
+	case *adapterpb.FromAdapter_Recalled:
+		h.answer("recall", k.Recalled.GetLocation(), k.Recalled.GetKey(), m)
 	case *adapterpb.FromAdapter_Sent:
 		h.answer("send", "", fmt.Sprint(k.Sent.GetCall()), m)
 	case *adapterpb.FromAdapter_Probed:
 		h.answer("probe", "", fmt.Sprint(k.Probed.GetCall()), m)
+	}
+}
+
+func (h *Handler) noteOffer(o *adapterpb.Offer) {
+	location, key := o.GetLocation(), o.GetItem().GetKey()
+	h.known(h.items, location)[key] = o.GetItem()
+	h.order[location] = append(h.order[location], key)
+	delete(h.contents, [2]string{location, key})
+	if o.GetContent() != nil {
+		h.contents[[2]string{location, key}] = o.GetContent()
 	}
 }
 
@@ -76,6 +88,9 @@ func (h *Handler) noteListing(l *adapterpb.Listing) {
 	partial := h.known(h.partial, l.GetLocation())
 	for _, it := range l.GetItems() {
 		partial[it.GetKey()] = it
+		if h.known(h.items, l.GetLocation())[it.GetKey()] == nil {
+			h.order[l.GetLocation()] = append(h.order[l.GetLocation()], it.GetKey())
+		}
 		h.known(h.items, l.GetLocation())[it.GetKey()] = it
 	}
 	if l.GetFinal() {
@@ -161,12 +176,72 @@ func (h *Handler) WaitItems(location string, n int) []Item {
 	return h.Items(location)
 }
 
-// Take reads an item. The error has the kind that the adapter gave it.
+// Pause has a location look for nothing new by itself, or go on. It does not wait.
+func (h *Handler) Pause(location string, paused bool) {
+	h.tell(&adapterpb.ToAdapter{Kind: &adapterpb.ToAdapter_Pause{Pause: &adapterpb.Pause{Location: location, Paused: paused}}})
+}
+
+// WaitStopped waits until the location says that it has stopped, as it does when it is
+// paused.
+func (h *Handler) WaitStopped(location string) {
+	h.t.Helper()
+	h.wait(location+" to stop", func() bool {
+		s := h.states[location]
+		return len(s) > 0 && s[len(s)-1].GetState() == adapterpb.EndpointState_STOPPED
+	})
+}
+
+// Recall asks for an item that was suspended. Without an error the item is offered
+// again, or being listed: see [Handler.WaitItem].
+func (h *Handler) Recall(location, key string) error {
+	h.t.Helper()
+	a := h.ask("recall", location, key, &adapterpb.ToAdapter{Kind: &adapterpb.ToAdapter_Recall{Recall: &adapterpb.Recall{
+		Location: location, Key: key}}})
+	return wireErr(a.GetRecalled().GetError())
+}
+
+// WaitItem waits until the location offers the item with this key, and returns it.
+func (h *Handler) WaitItem(location, key string) Item {
+	h.t.Helper()
+	h.wait(fmt.Sprintf("item %s of %s", key, location), func() bool { return h.items[location][key] != nil })
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return item(h.items[location][key])
+}
+
+// polls reports whether the location is one that is polled. It is known after the
+// first complete listing.
+func (h *Handler) polls(location string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.listings[location] > 0
+}
+
+// arrivals returns the keys in the order in which they were listed or offered.
+func (h *Handler) arrivals(location string) []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.order[location])
+}
+
+// cameWithOffer reports whether the content came with the item's latest offer.
+func (h *Handler) cameWithOffer(location, key string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.contents[[2]string{location, key}] != nil
+}
+
+// Take reads an item, or returns the content that has come with its offer. The error
+// has the kind that the adapter gave it.
 func (h *Handler) Take(location, key string) (*Content, error) {
 	h.t.Helper()
 	h.mu.Lock()
 	own := maps.Clone(h.items[location][key].GetContext())
+	offered := h.contents[[2]string{location, key}]
 	h.mu.Unlock()
+	if offered != nil {
+		return h.content(own, offered), nil
+	}
 	dir := filepath.Join(h.spool, fmt.Sprint(h.number()))
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		h.t.Fatalf("spool: %v", err)
@@ -180,15 +255,21 @@ func (h *Handler) Take(location, key string) (*Content, error) {
 		}
 		return nil, wireErr(f.GetError())
 	}
+	return h.content(own, a.GetContent()), nil
+}
+
+// content puts together what the item said and what was read.
+func (h *Handler) content(own map[string]string, read *adapterpb.Content) *Content {
+	h.t.Helper()
 	c := &Content{Context: own}
 	if c.Context == nil {
 		c.Context = map[string]string{}
 	}
-	maps.Copy(c.Context, a.GetContent().GetContext())
-	for _, p := range a.GetContent().GetParts() {
+	maps.Copy(c.Context, read.GetContext())
+	for _, p := range read.GetParts() {
 		c.Parts = append(c.Parts, readPart(h.t, p))
 	}
-	return c, nil
+	return c
 }
 
 // Settle gives the verdict on an item.

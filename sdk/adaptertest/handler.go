@@ -36,10 +36,18 @@ type Endpoint struct {
 	Receive bool
 	// Properties, as in [SourceFixture].
 	Properties any
-	// PollEvery is the interval of a polled source. 0: only when [Handler.Poll] asks.
+	// PollEvery is the interval of a polled source. 0: at the start, and when
+	// [Handler.Poll] asks.
 	PollEvery time.Duration
 	// MaxInFlight. 0: 4.
 	MaxInFlight int
+	// OfferInlineMax is the size in bytes up to which a pushed source's content may come
+	// with its offer. 0: never.
+	OfferInlineMax int64
+	// Paused: it starts as after Pause.
+	Paused bool
+	// Ordered asks for the items in their order.
+	Ordered bool
 }
 
 // Handler stands for one process of the adapter, together with the runtime at the
@@ -70,11 +78,15 @@ type Handler struct {
 	exit      *int
 	items     map[string]map[string]*adapterpb.Item
 	partial   map[string]map[string]*adapterpb.Item
-	listings  map[string]int
-	states    map[string][]*adapterpb.EndpointState
-	answers   map[string]*adapterpb.FromAdapter
-	waiting   map[string]bool
-	calls     uint64
+	// order has the keys in the order in which they came; contents what came with
+	// offers, by location and key.
+	order    map[string][]string
+	contents map[[2]string]*adapterpb.Content
+	listings map[string]int
+	states   map[string][]*adapterpb.EndpointState
+	answers  map[string]*adapterpb.FromAdapter
+	waiting  map[string]bool
+	calls    uint64
 }
 
 // Start starts a handler with these endpoints and a lease of one hour. It is
@@ -103,6 +115,7 @@ func StartWithoutLease(t testing.TB, a sdk.Adapter, endpoints ...Endpoint) *Hand
 		c.Endpoints = append(c.Endpoints, &adapterpb.Endpoint{
 			Name: e.Name, Receive: e.Receive, Properties: propertiesJSON(t, e.Properties),
 			PollEveryMs: e.PollEvery.Milliseconds(), MaxInFlight: int32(orDefault(e.MaxInFlight, 4)),
+			OfferInlineMax: e.OfferInlineMax, Paused: e.Paused, Ordered: e.Ordered,
 		})
 	}
 	h.tell(&adapterpb.ToAdapter{Kind: &adapterpb.ToAdapter_Configure{Configure: c}})
@@ -122,7 +135,7 @@ func connect(t testing.TB, a sdk.Adapter) *Handler {
 		pongs: map[uint64]bool{}, items: map[string]map[string]*adapterpb.Item{},
 		partial: map[string]map[string]*adapterpb.Item{}, listings: map[string]int{},
 		states: map[string][]*adapterpb.EndpointState{}, answers: map[string]*adapterpb.FromAdapter{},
-		waiting: map[string]bool{},
+		waiting: map[string]bool{}, order: map[string][]string{}, contents: map[[2]string]*adapterpb.Content{},
 	}
 	srv, err := inproc.NewServer(a, inproc.Options{Exit: h.exited, Log: testLogger(t)})
 	if err != nil {

@@ -3,6 +3,7 @@ package adaptertest_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -22,6 +23,7 @@ type broker struct {
 	changedCh chan struct{}
 	sequence  int
 	messages  map[int]queued
+	dead      map[int]queued // put aside
 }
 
 type queued struct {
@@ -31,7 +33,7 @@ type queued struct {
 }
 
 func newBroker(t testing.TB) *broker {
-	b := &broker{changedCh: make(chan struct{}), messages: map[int]queued{}}
+	b := &broker{changedCh: make(chan struct{}), messages: map[int]queued{}, dead: map[int]queued{}}
 	stores.Store(t.Name(), b)
 	t.Cleanup(func() { stores.Delete(t.Name()) })
 	return b
@@ -47,24 +49,36 @@ func (b *broker) change(f func()) {
 
 type queueProperties struct {
 	Address string `json:"address" jsonschema:"required" jsonschema_description:"Name of the broker."`
+	Broken  string `json:"broken,omitempty" jsonschema_description:"What to do wrong."`
 }
 
 var memoryQueue = sdk.Adapter{
 	Name: "memory-queue", Version: "1.0.0", Summary: "A queue in memory, for tests.",
-	Receive: sdk.Pushed(func(_ context.Context, p queueProperties, _ sdk.Env) (sdk.PushedSource, error) {
+	Receive: sdk.Pushed(func(_ context.Context, p queueProperties, env sdk.Env) (sdk.PushedSource, error) {
 		b, ok := stores.Load(p.Address)
 		if !ok {
 			return nil, &sdk.PropertyError{Property: "address", Problem: "no such broker"}
 		}
-		return &consumer{b.(*broker)}, nil
+		c := &consumer{b: b.(*broker), broken: p.Broken, ordered: env.Ordered}
+		if p.Broken == "no recaller" {
+			return struct{ sdk.PushedSource }{c}, nil
+		}
+		return c, nil
 	}),
 }
 
-type consumer struct{ b *broker }
+type consumer struct {
+	b       *broker
+	broken  string // what it does wrong, see TestKitFindsBrokenAdapters
+	ordered bool
+}
+
+var _ sdk.Recaller = (*consumer)(nil)
 
 func (c *consumer) Close() error { return nil }
 
-// Run hands out everything that is there, each message from a goroutine.
+// Run hands out everything that is there, each message from a goroutine, or if they
+// are ordered one after the other.
 func (c *consumer) Run(ctx context.Context, deliver sdk.Deliver) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -75,10 +89,8 @@ func (c *consumer) Run(ctx context.Context, deliver sdk.Deliver) error {
 			return errDown
 		}
 		changed := c.b.changedCh
-		for n, m := range c.b.messages {
-			if m.out {
-				continue
-			}
+		for _, n := range c.due() {
+			m := c.b.messages[n]
 			m.out = true
 			c.b.messages[n] = m
 			wg.Go(func() {
@@ -91,9 +103,58 @@ func (c *consumer) Run(ctx context.Context, deliver sdk.Deliver) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
+			if c.broken == "deaf" && !errors.Is(context.Cause(ctx), context.Canceled) {
+				ctx = context.WithoutCancel(ctx) // it goes on, with a context that ended
+				continue
+			}
 			return ctx.Err()
 		}
 	}
+}
+
+// due are the messages to hand out now. It is called with the broker's lock held.
+func (c *consumer) due() []int {
+	var out []int
+	for n, m := range c.b.messages {
+		if !m.out {
+			out = append(out, n)
+		} else if c.ordered {
+			return nil
+		}
+	}
+	slices.Sort(out)
+	if c.broken == "backwards" {
+		slices.Reverse(out)
+	}
+	if c.ordered {
+		return out[:min(1, len(out))]
+	}
+	return out
+}
+
+// Recall brings back what was put aside.
+func (c *consumer) Recall(_ context.Context, key string) (sdk.Delivery, error) {
+	var n int
+	if _, err := fmt.Sscanf(key, "memory:%d", &n); err != nil {
+		return sdk.Delivery{}, sdk.Permanent(err)
+	}
+	c.b.mu.Lock()
+	defer c.b.mu.Unlock()
+	m, ok := c.b.dead[n]
+	if !ok {
+		return sdk.Delivery{}, sdk.Gone(errors.New("not among the dead letters"))
+	}
+	if c.broken == "recalls another" {
+		m.content = []byte("another")
+	}
+	d := c.delivery(n, m)
+	d.Settle = func(_ context.Context, v sdk.Verdict) error {
+		if v == sdk.Delivered && c.broken != "recalls for ever" || v != sdk.Delivered && c.broken == "recalls once" {
+			c.b.change(func() { delete(c.b.dead, n) })
+		}
+		return nil
+	}
+	return d, nil
 }
 
 func (c *consumer) delivery(n int, m queued) sdk.Delivery {
@@ -110,7 +171,12 @@ func (c *consumer) delivery(n int, m queued) sdk.Delivery {
 				c.back(n)
 				return nil
 			}
-			c.b.change(func() { delete(c.b.messages, n) })
+			c.b.change(func() {
+				if v == sdk.Suspended {
+					c.b.dead[n] = c.b.messages[n]
+				}
+				delete(c.b.messages, n)
+			})
 			return nil
 		},
 	}
@@ -125,10 +191,17 @@ func (c *consumer) back(n int) {
 	})
 }
 
-func queueFixture(t testing.TB) adaptertest.SourceFixture {
+func queueFixture(t testing.TB) adaptertest.SourceFixture { return brokenQueue("")(t) }
+
+// brokenQueue makes fixtures of a queue whose adapter does something wrong.
+func brokenQueue(what string) func(testing.TB) adaptertest.SourceFixture {
+	return func(t testing.TB) adaptertest.SourceFixture { return newQueueFixture(t, what) }
+}
+
+func newQueueFixture(t testing.TB, broken string) adaptertest.SourceFixture {
 	b := newBroker(t)
 	return adaptertest.SourceFixture{
-		Properties: map[string]any{"address": t.Name()},
+		Properties: map[string]any{"address": t.Name(), "broken": broken},
 		Put: func(_ testing.TB, name string, content []byte) {
 			b.change(func() {
 				b.sequence++
@@ -151,7 +224,13 @@ func queueFixture(t testing.TB) adaptertest.SourceFixture {
 
 func TestPushedSource(t *testing.T) {
 	adaptertest.Source(t, adaptertest.SourceCase{
-		Adapter: memoryQueue, New: queueFixture, NameProperty: "custom.name",
+		Adapter: memoryQueue, New: queueFixture, NameProperty: "custom.name", Recalls: true, Ordered: true,
+	})
+}
+
+func TestPushedSourceThatBringsNothingBack(t *testing.T) {
+	adaptertest.Source(t, adaptertest.SourceCase{
+		Adapter: memoryQueue, New: brokenQueue("no recaller"), NameProperty: "custom.name", Ordered: true,
 	})
 }
 

@@ -40,6 +40,11 @@ func Source(t *testing.T, c SourceCase) {
 		{"settle spares an item that changed", (*sourceCheck).sparesChanged},
 		{"does nothing without a lease", (*sourceCheck).idleWithoutLease},
 		{"stops when the lease ends", (*sourceCheck).stopsAtLeaseEnd},
+		{"pause takes up nothing new and ends well", (*sourceCheck).pauses},
+		{"starts paused", (*sourceCheck).startsPaused},
+		{"small content may come with the offer", (*sourceCheck).offersContent},
+		{"brings suspended items back", (*sourceCheck).recalls},
+		{"keeps the order when asked", (*sourceCheck).keepsOrder},
 		{"drain takes up nothing new", (*sourceCheck).drains},
 		{"backs off while unreachable", (*sourceCheck).backsOff},
 		{"leaves no goroutines", (*sourceCheck).leavesNothing},
@@ -76,7 +81,13 @@ func (c *sourceCheck) start() *Handler {
 
 func (c *sourceCheck) startWithoutLease() *Handler {
 	c.t.Helper()
-	h := StartWithoutLease(c.t, c.Adapter, c.endpoint())
+	return c.startEndpoint(c.endpoint())
+}
+
+// startEndpoint starts a handler with this endpoint, without a lease.
+func (c *sourceCheck) startEndpoint(e Endpoint) *Handler {
+	c.t.Helper()
+	h := StartWithoutLease(c.t, c.Adapter, e)
 	h.timeout = orDefault(c.Timeout, defaultTimeout)
 	return h
 }
