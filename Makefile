@@ -12,6 +12,7 @@ PROTOS   := sdk/proto/adapter.proto runtime/ledger/ledgerpb/ledger.proto runtime
 FUZZTIME ?= 20s
 CHAOS_ROUNDS ?= 20
 SEEDS    ?= 100000
+SOAK     ?= 30m
 
 GOLANGCI_LINT      := v2.15.0
 PROTOC_GEN_GO      := v1.36.12
@@ -22,7 +23,7 @@ PROTOC_GEN_GO_GRPC := v1.6.2
 BUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)'
 
 .DEFAULT_GOAL := all
-.PHONY: all demo test test-short bench lint generate fuzz chaos clean servers bin/fairlead
+.PHONY: all demo test test-short bench lint generate fuzz chaos soak clean servers bin/fairlead
 
 # all: bin/fairlead and one bin/adapters/fairlead-adapter-NAME per folder in plugins/
 all: bin/fairlead $(ADAPTERS:%=bin/adapters/fairlead-adapter-%)
@@ -61,7 +62,7 @@ servers:
 
 # bench: every benchmark, with allocations
 bench: all
-	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m ./...
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 90m ./...
 
 # lint: golangci-lint with .golangci.yml; the first run compiles it, which takes minutes
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT)
@@ -88,6 +89,10 @@ chaos: all servers
 	FAIRLEAD_SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 600m -run TestSchedules ./runtime/simulation
 	CHAOS_ROUNDS=$(CHAOS_ROUNDS) $(GO) test -count=1 -timeout 120m -run 'ThroughTheDeath|NeverVisible' -v ./integration
 	CHAOS_ROUNDS=$(CHAOS_ROUNDS) $(GO) test -count=1 -timeout 240m -v ./integration/netns
+
+# soak: traffic between all adapters for SOAK (30m), with faults, judged by growth
+soak: all servers
+	FAIRLEAD_SOAK=$(SOAK) $(GO) test -count=1 -timeout 600m -v ./integration/soak
 
 # clean: remove what was built, tools included
 clean:
