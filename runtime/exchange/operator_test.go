@@ -233,7 +233,8 @@ func TestALocationWithHoursIsPolledThen(t *testing.T) {
 		defer e.Close()
 		time.Sleep(2*time.Hour + time.Minute)
 		synctest.Wait()
-		if want := []string{"pause true", "poll", "poll"}; !slices.Equal(w.told, want) {
+		// At once, for midnight is one of its hours, and at the next two.
+		if want := []string{"pause true", "poll", "poll", "poll"}; !slices.Equal(w.told, want) {
 			t.Errorf("told %v, want %v", w.told, want)
 		}
 		// What a paused handler lists because it was asked to is taken.
@@ -244,6 +245,72 @@ func TestALocationWithHoursIsPolledThen(t *testing.T) {
 		}
 		if l, _ := e.States(); l[0].NextPoll.IsZero() {
 			t.Error("nobody says when it is polled next")
+		}
+	})
+}
+
+func failedPoll() *adapterpb.FromAdapter {
+	return &adapterpb.FromAdapter{Kind: &adapterpb.FromAdapter_EndpointState{EndpointState: &adapterpb.EndpointState{
+		Endpoint: "in", Receive: true, State: adapterpb.EndpointState_STOPPED, Error: &adapterpb.Error{Text: "connection refused"},
+	}}}
+}
+
+// A job of once a day must not wait for the next day because the server was away for a
+// minute, or because the location was changing hands at its time.
+func TestAPollAtItsHourThatFailsOrIsMissedIsMadeUpFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		day := time.Now()
+		w.location = func(l *Location) {
+			l.Timetable.Next = func(t time.Time) time.Time { // 06:00
+				next := day.Add(6 * time.Hour)
+				for !next.After(t) {
+					next = next.Add(24 * time.Hour)
+				}
+				return next
+			}
+		}
+		told := func() string {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			defer func() { w.told = nil }()
+			return strings.Join(w.told, ", ")
+		}
+		e, s := w.owner(map[string]PortPolicy{"out": {}})
+		time.Sleep(6*time.Hour + time.Second)
+		if got := told(); got != "pause true, poll" {
+			t.Errorf("at its hour: %s", got)
+		}
+		e.Handle(s, failedPoll())
+		time.Sleep(firstPollAgain + time.Second)
+		if got := told(); got != "poll" {
+			t.Errorf("after it failed: %s", got)
+		}
+		time.Sleep(time.Hour)
+		if got := strings.Count(told(), "poll"); got < 5 || got > 12 {
+			t.Errorf("%d more polls in an hour of failures", got)
+		}
+		s.list()
+		time.Sleep(4 * time.Hour)
+		if got := told(); got != "" {
+			t.Errorf("after it had been listed: %s", got)
+		}
+		s.end()
+		e.Close()
+		// Nobody owned it from 05:30 to 06:30 of the next day.
+		time.Sleep(time.Until(day.Add(30*time.Hour + 30*time.Minute)))
+		e, _ = w.owner(map[string]PortPolicy{"out": {}})
+		time.Sleep(time.Minute)
+		if got := told(); got != "pause true, poll" {
+			t.Errorf("its hour was missed: %s", got)
+		}
+		e.Close()
+		time.Sleep(3 * time.Hour)
+		e, _ = w.owner(map[string]PortPolicy{"out": {}})
+		defer e.Close()
+		time.Sleep(time.Minute)
+		if got := told(); got != "pause true" {
+			t.Errorf("long after its hour: %s", got)
 		}
 	})
 }

@@ -40,7 +40,9 @@ type receiver struct {
 	stopped  bool
 	paused   *bool
 	nextPoll time.Time
-	wake     chan struct{} // of capacity 1: something of these has changed
+	// pollFailed: the source was asked at its time, and could not be listed.
+	pollFailed bool
+	wake       chan struct{} // of capacity 1: something of these has changed
 
 	status    string
 	lastError string
@@ -79,7 +81,7 @@ func newReceiver(e *Exchange, l Location, fates map[string]*pb.Fate) *receiver {
 
 func (r *receiver) attach(link Link) {
 	r.mu.Lock()
-	r.link, r.paused, r.partial, r.listing = link, nil, nil, nil
+	r.link, r.paused, r.partial, r.listing, r.pollFailed = link, nil, nil, nil, false
 	r.waiting.clear()
 	for _, k := range r.fates {
 		k.recalled = time.Time{}
@@ -144,6 +146,10 @@ func (r *receiver) stateLocked(s *adapterpb.EndpointState) {
 		r.status = "idle"
 	}
 	r.lastError = s.GetError().GetText()
+	if r.loc.Timetable.Next != nil && r.lastError != "" && !r.pollFailed {
+		r.pollFailed = true
+		r.nudge()
+	}
 }
 
 // listedLocked gathers a listing and, when it is complete, sees what is in it and
@@ -170,6 +176,7 @@ func (r *receiver) listedLocked(l *adapterpb.Listing) {
 	if !l.GetFinal() {
 		return
 	}
+	r.pollFailed = false
 	r.waiting.clear()
 	for _, c := range r.partial {
 		r.lineUpLocked(c)

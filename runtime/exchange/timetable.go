@@ -34,27 +34,66 @@ func (l Location) Paused(now time.Time) bool {
 	return l.Stopped || !open || l.Timetable.Next != nil
 }
 
-// longestNap bounds the wait for a change, for the clock may be set.
-const longestNap = time.Minute
+const (
+	// longestNap bounds the wait for a change, for the clock may be set.
+	longestNap = time.Minute
+	// missedWithin is how long ago a poll at a certain time may have been due for a new
+	// handler to make up for it: nobody may have owned the location then.
+	missedWithin = time.Hour
+	// A poll at a certain time that fails is tried again, after longer and longer waits.
+	firstPollAgain   = 30 * time.Second
+	longestPollAgain = 10 * time.Minute
+)
+
+// appointments are the polls of a location that is polled at certain times.
+type appointments struct {
+	next  func(time.Time) time.Time // nil: it is not
+	at    time.Time                 // of the next one
+	again time.Time                 // of the next try of one that failed, zero for none
+	tries int
+}
+
+// due reports whether to poll now. fresh: a new handler has just begun; failed: its
+// last poll did.
+func (a *appointments) due(now time.Time, fresh, failed bool) bool {
+	if a.next == nil {
+		return false
+	}
+	due := fresh && !a.next(now.Add(-missedWithin)).After(now)
+	if !a.at.IsZero() && !now.Before(a.at) {
+		due = true
+	}
+	if due || a.at.IsZero() {
+		a.at, a.again, a.tries = a.next(now), time.Time{}, 0
+	}
+	switch {
+	case due:
+	case !failed:
+		a.again, a.tries = time.Time{}, 0
+	case a.again.IsZero():
+		a.again = now.Add(firstPollAgain)
+	case !now.Before(a.again):
+		a.tries++
+		a.again = now.Add(min(firstPollAgain<<min(a.tries, 10), longestPollAgain))
+		due = true
+	}
+	return due
+}
 
 // keepTime tells the handler when to look for items.
 func (r *receiver) keepTime(ctx context.Context) {
-	var poll time.Time
-	if next := r.loc.Timetable.Next; next != nil {
-		poll = next(time.Now())
-	}
+	polls := appointments{next: r.loc.Timetable.Next}
 	for {
 		now := time.Now()
 		open, change := r.loc.Timetable.open(now)
-		if !poll.IsZero() && !now.Before(poll) {
-			if open && !r.isStopped() {
-				r.say(ctx, r.pollNow())
-			}
-			poll = r.loc.Timetable.Next(now)
+		stopped, fresh, failed := r.times()
+		due := polls.due(now, fresh, failed)
+		r.setTimes(ctx, stopped || !open || polls.next != nil, polls.at)
+		if due && open && !stopped {
+			r.say(ctx, r.pollNow())
 		}
-		r.setTimes(ctx, r.isStopped() || !open || r.loc.Timetable.Next != nil, poll)
 		nap := longestNap
-		for _, t := range []time.Time{change, poll} {
+		for _, t := range []time.Time{change, polls.at, polls.again} {
 			if !t.IsZero() {
 				nap = min(nap, max(time.Until(t), time.Millisecond))
 			}
@@ -69,6 +108,14 @@ func (r *receiver) keepTime(ctx context.Context) {
 		}
 		timer.Stop()
 	}
+}
+
+// times is what keepTime has to know of the receiver: whether it is stopped, whether
+// its handler is new, and whether the last poll failed.
+func (r *receiver) times() (stopped, fresh, failed bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stopped, r.link != nil && r.paused == nil, r.pollFailed
 }
 
 // setTimes pauses the handler or has it go on, if that is news to it.
@@ -106,10 +153,4 @@ func (r *receiver) say(ctx context.Context, m *adapterpb.ToAdapter) {
 	if err := link.Send(ctx, m); err != nil && ctx.Err() == nil {
 		r.log.Debug("handler not told", "error", err)
 	}
-}
-
-func (r *receiver) isStopped() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.stopped
 }
