@@ -78,8 +78,9 @@ func (r *receiver) recall(ctx context.Context, now time.Time) {
 			return
 		}
 		err := link.Send(ctx, &adapterpb.ToAdapter{Kind: &adapterpb.ToAdapter_Recall{Recall: &adapterpb.Recall{Location: r.loc.Name, Key: key}}})
-		if err != nil {
-			return // the next handler is asked
+		if err != nil { // the next handler is asked
+			r.log.Warn("the handler could not be asked for an item that was resumed or discarded", "item", key, "error", err)
+			return
 		}
 	}
 }

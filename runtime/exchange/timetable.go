@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	adapterpb "github.com/fairlead-io/fairlead/sdk/proto"
@@ -151,6 +152,6 @@ func (r *receiver) say(ctx context.Context, m *adapterpb.ToAdapter) {
 		return
 	}
 	if err := link.Send(ctx, m); err != nil && ctx.Err() == nil {
-		r.log.Debug("handler not told", "error", err)
+		r.log.Warn("the handler could not be told", "what", fmt.Sprintf("%T", m.GetKind()), "error", err)
 	}
 }

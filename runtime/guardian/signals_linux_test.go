@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -14,7 +15,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// needsHangups skips where hangups are ignored, as under nohup: then they are to stay
+// ignored, in whatever is started there.
+func needsHangups(t *testing.T) {
+	t.Helper()
+	if signal.Ignored(unix.SIGHUP) {
+		t.Skip("hangups are ignored here, as under nohup")
+	}
+}
+
 func TestSignalsArePassedOn(t *testing.T) {
+	needsHangups(t)
 	st := play(t, spec{Dir: t.TempDir()})
 	st.runtime(t, 1)
 	st.signal(t, unix.SIGHUP)
@@ -29,6 +40,7 @@ func TestSignalsArePassedOn(t *testing.T) {
 
 // A signal to the whole foreground group of a terminal must not count twice.
 func TestSignalToTheGroupReachesTheRuntimeOnce(t *testing.T) {
+	needsHangups(t)
 	st := play(t, spec{Scenario: "stubborn", Dir: t.TempDir()}, func(cmd *exec.Cmd) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	})

@@ -304,6 +304,24 @@ func TestSendRefusesWhatIsNotForCallers(t *testing.T) {
 	}
 }
 
+// What a runtime tells a location has to reach it.
+func TestSendTakesAllThatIsForCallers(t *testing.T) {
+	s, _, _ := spec(t, "good")
+	h := start(t, s)
+	for _, m := range []*adapterpb.ToAdapter{
+		{Kind: &adapterpb.ToAdapter_Poll{Poll: &adapterpb.Poll{Location: "in"}}},
+		{Kind: &adapterpb.ToAdapter_Pause{Pause: &adapterpb.Pause{Location: "in", Paused: true}}},
+		{Kind: &adapterpb.ToAdapter_Recall{Recall: &adapterpb.Recall{Location: "in", Key: "x"}}},
+		{Kind: &adapterpb.ToAdapter_Take{Take: &adapterpb.Take{Location: "in", Key: "x"}}},
+		{Kind: &adapterpb.ToAdapter_Settle{Settle: &adapterpb.Settle{Location: "in", Key: "x"}}},
+		{Kind: &adapterpb.ToAdapter_Drain{Drain: &adapterpb.Drain{}}},
+	} {
+		if err := h.Send(t.Context(), m); err != nil {
+			t.Errorf("%T: %v", m.GetKind(), err)
+		}
+	}
+}
+
 // Whoever attaches the handler to something after Start may let Receive wait.
 func TestReceiveMayWaitForStartToReturn(t *testing.T) {
 	s, heard, _ := spec(t, "early")

@@ -18,8 +18,8 @@ import (
 // the process is gone.
 //
 // There are two queues. Send, Probe and Drain share a short one and keep their
-// order. Poll, Take and Settle, the usual answers to what Receive gets, have one of
-// their own for 8,192 messages: with no more items in flight than that they never
+// order. Poll, Pause, Recall, Take and Settle, the usual answers to what Receive gets,
+// have one of their own for 8,192 messages: with no more items in flight than that they never
 // wait, so that Receive may send them with any context. From Receive, the others
 // need a context with a deadline, because an adapter that waits until it is read
 // does not read. Lease, Ping and Configure are the handler's own.
@@ -32,7 +32,8 @@ func (h *Handler) Send(ctx context.Context, m *adapterpb.ToAdapter) error {
 				h.spec.Binary.Name, n, wire.MaxMessageBytes)
 		}
 	case *adapterpb.ToAdapter_Drain:
-	case *adapterpb.ToAdapter_Poll, *adapterpb.ToAdapter_Take, *adapterpb.ToAdapter_Settle:
+	case *adapterpb.ToAdapter_Poll, *adapterpb.ToAdapter_Pause, *adapterpb.ToAdapter_Recall,
+		*adapterpb.ToAdapter_Take, *adapterpb.ToAdapter_Settle:
 		queue = h.control
 	default:
 		return fmt.Errorf("adapter %s: %T is not for callers to send", h.spec.Binary.Name, m.GetKind())
