@@ -111,7 +111,7 @@ const gone = "it is not at the source any more, and not every port has confirmed
 func (r *receiver) bury(ctx context.Context, due map[string]absence) {
 	var batch []burial
 	for key, what := range due {
-		batch = append(batch, r.burial(key, what))
+		batch = append(batch, r.burial(key, what, gone))
 		if len(batch) == maxBatch {
 			r.commitBurials(ctx, batch)
 			batch = nil
@@ -126,21 +126,22 @@ type burial struct {
 	next   *pb.Fate
 }
 
-func (r *receiver) burial(key string, what absence) burial {
+// burial is how a fate ends; reason is why, if it is a suspension.
+func (r *receiver) burial(key string, what absence, reason string) burial {
 	b := burial{key: key, change: &pb.FateChange{Location: r.loc.Name, Key: key}}
 	switch what {
 	case settleFate:
 		b.change.Change = &pb.FateChange_Settled{Settled: &pb.Settled{}}
 		b.next = &pb.Fate{State: pb.Fate_SETTLED}
 	case suspendFate:
-		b.change.Change = &pb.FateChange_Suspend{Suspend: &pb.Suspend{Reason: gone}}
-		b.next = &pb.Fate{State: pb.Fate_SUSPENDED, Reason: gone}
+		b.change.Change = &pb.FateChange_Suspend{Suspend: &pb.Suspend{Reason: reason}}
+		b.next = &pb.Fate{State: pb.Fate_SUSPENDED, Reason: reason}
 		r.mu.Lock()
 		if k := r.fates[key]; k != nil {
 			b.next.MessageId, b.next.OrderKey = k.fate.GetMessageId(), k.fate.GetOrderKey()
 		}
 		r.mu.Unlock()
-		r.log.Error("item suspended", "item", key, "reason", gone)
+		r.log.Error("item suspended", "item", key, "reason", reason)
 	default:
 		b.change.Change = &pb.FateChange_Forget{Forget: &pb.Forget{}}
 	}

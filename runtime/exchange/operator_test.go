@@ -154,6 +154,31 @@ func TestAnItemThatCannotBeBroughtBackIsSuspendedAgain(t *testing.T) {
 	})
 }
 
+// Of an adapter that cannot bring anything back.
+func TestAnItemThatNobodyCanBringBackSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "one")
+		w.refused("out")
+		e, s := w.owner(map[string]PortPolicy{"out": {}})
+		defer e.Close()
+		e.Handle(s, offerOf("one", 3))
+		calm()
+		w.mu.Lock()
+		w.noRecall = true
+		w.mu.Unlock()
+		w.order(e, pb.OrderItems_RESUME, "", "one")
+		calm()
+		if w.fate("one") != pb.Fate_SUSPENDED || w.reason("one") != "this adapter cannot" {
+			t.Errorf("fate %v: %s", w.fate("one"), w.reason("one"))
+		}
+		w.order(e, pb.OrderItems_DISCARD, "", "one")
+		calm()
+		if w.fate("one") != pb.Fate_SETTLED {
+			t.Errorf("discarded, but its fate is %v", w.fate("one"))
+		}
+	})
+}
+
 func TestASuspensionSaysWhatPeopleNeedToDecide(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "one")

@@ -93,17 +93,18 @@ func (r *receiver) recalledLocked(m *adapterpb.Recalled) {
 	}
 	r.lastError = fmt.Sprintf("item %q cannot be brought back: %s", m.GetKey(), m.GetError().GetText())
 	r.log.Warn("item cannot be brought back", "item", m.GetKey(), "error", m.GetError().GetText())
-	what := keepFate
+	kind, what, reason := m.GetError().GetKind(), settleFate, gone
 	switch {
-	case m.GetError().GetKind() != adapterpb.Error_GONE && m.GetError().GetKind() != adapterpb.Error_PERMANENT:
+	case kind != adapterpb.Error_GONE && kind != adapterpb.Error_PERMANENT:
 		return // asked for again
 	case k.fate.GetState() == pb.Fate_INTENDED:
 		what = suspendFate
-	case m.GetError().GetKind() == adapterpb.Error_GONE:
-		what = settleFate
+		if kind == adapterpb.Error_PERMANENT {
+			reason = m.GetError().GetText()
+		}
 	}
-	if what != keepFate && r.e.ctx.Err() == nil {
-		r.e.tasks.Go(func() { r.bury(r.e.ctx, map[string]absence{m.GetKey(): what}) })
+	if r.e.ctx.Err() == nil {
+		r.e.tasks.Go(func() { r.commitBurials(r.e.ctx, []burial{r.burial(m.GetKey(), what, reason)}) })
 	}
 }
 

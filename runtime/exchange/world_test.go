@@ -53,6 +53,7 @@ type world struct {
 	location func(*Location)
 	told     []string
 	happened []Happening
+	noRecall bool // the adapter cannot bring anything back
 }
 
 func newWorld(t *testing.T, items ...string) *world {
@@ -257,10 +258,12 @@ func (s *source) take(key string) *adapterpb.FromAdapter {
 
 // recall offers an item again, as a broker's handler does with a dead letter.
 func (s *source) recall(key string) *adapterpb.FromAdapter {
-	if _, ok := s.w.items[key]; !ok {
-		return &adapterpb.FromAdapter{Kind: &adapterpb.FromAdapter_Recalled{Recalled: &adapterpb.Recalled{
-			Location: "in", Key: key, Error: &adapterpb.Error{Kind: adapterpb.Error_GONE, Text: "no such dead letter"},
-		}}}
+	failed := &adapterpb.Error{Kind: adapterpb.Error_GONE, Text: "no such dead letter"}
+	if s.w.noRecall {
+		failed = &adapterpb.Error{Kind: adapterpb.Error_PERMANENT, Text: "this adapter cannot"}
+	}
+	if _, ok := s.w.items[key]; !ok || s.w.noRecall {
+		return &adapterpb.FromAdapter{Kind: &adapterpb.FromAdapter_Recalled{Recalled: &adapterpb.Recalled{Location: "in", Key: key, Error: failed}}}
 	}
 	return offerOf(key, 3)
 }
