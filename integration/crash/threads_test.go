@@ -221,8 +221,8 @@ func TestAConnectionThatIsGoneAtTheEndDoublesNothing(t *testing.T) {
 	}
 }
 
-// The same, with a server that refuses to delete: an error that no new connection
-// mends, and that the node itself has to come back to.
+// The same, with a server that refuses to delete for a while: an error that no new
+// connection mends.
 func TestADeletionThatIsRefusedIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

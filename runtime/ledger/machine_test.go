@@ -148,7 +148,6 @@ func TestRefusedCommandsSayWhyAndChangeOnlyTheIndex(t *testing.T) {
 		{"fates of an unowned group by nobody", fates("idle", "", 0, forgotten("k")), ErrFenced},
 		{"change without kind", fates("g", "a1", 1, &pb.FateChange{Location: "in", Key: "k"}), ErrUnknown},
 		{"intent without ID", fates("g", "a1", 1, intended("n", "", "p")), ErrIllegal},
-		{"intent without port", fates("g", "a1", 1, intended("n", "m")), ErrIllegal},
 		{"intent under another ID", fates("g", "a1", 1, intended("k", "m2", "p")), ErrIllegal},
 		{"delivered without intent", fates("g", "a1", 1, deliveredTo("n", "p")), ErrIllegal},
 		{"suspended without intent", fates("g", "a1", 1, suspended("n", "r")), ErrIllegal},
