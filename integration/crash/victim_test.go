@@ -124,7 +124,8 @@ func (v *victim) start() {
 	}
 	defer log.Close()
 	v.cmd = exec.Command(self)
-	v.cmd.Env = append(os.Environ(), nodeEnv+"="+v.file())
+	// A data race, where the tests look for them, ends the node: nobody reads its log.
+	v.cmd.Env = append(os.Environ(), nodeEnv+"="+v.file(), "GORACE=halt_on_error=1")
 	v.cmd.Stderr = log
 	if v.in, err = v.cmd.StdinPipe(); err != nil {
 		v.t.Fatal(err)

@@ -27,7 +27,7 @@ func (l *leadership) place(ctx context.Context) {
 
 // inherit places the groups of an incarnation that is about to expire.
 func (l *leadership) inherit(s *pb.State, gone *pb.Session, why string) []*pb.Placement {
-	plan := l.plan(s)
+	plan := l.plan(s, l.there)
 	for i := range plan.Groups {
 		if g := s.GetGroups()[plan.Groups[i].Name]; g.GetIncarnation() == gone.Incarnation {
 			plan.Groups[i].Owner = ""
@@ -49,11 +49,11 @@ func (l *leadership) inherit(s *pb.State, gone *pb.Session, why string) []*pb.Pl
 }
 
 // plan is the placement's view with those nodes only that are there.
-func (l *leadership) plan(s *pb.State) placement.Cluster {
+func (l *leadership) plan(s *pb.State, there func(incarnation, node string) bool) placement.Cluster {
 	plan := l.cfg.Plan(s)
 	fresh := plan.Nodes[:0]
 	for _, n := range plan.Nodes {
-		if l.there(n.Incarnation, n.Name) {
+		if there(n.Incarnation, n.Name) {
 			fresh = append(fresh, n)
 		}
 	}
@@ -61,17 +61,21 @@ func (l *leadership) plan(s *pb.State) placement.Cluster {
 	return plan
 }
 
-// there reports whether the incarnation has renewed its lease under this leader, and
-// lately. A new leader, to whom nobody has had the time, takes a node's word in the
-// ledger for it: that its process lives, which decides nothing but where a group goes.
-// Whether it may act there is its lease's business.
+// fresh reports whether the incarnation has renewed its lease under this leader, and
+// lately.
+func (l *leadership) fresh(incarnation, _ string) bool {
+	seen := l.seen[incarnation]
+	return seen.renewed && l.cfg.Now().Sub(seen.at) < l.cfg.TTL*3/4
+}
+
+// there is fresh for heirs that are needed at once. A new leader, to whom nobody has
+// had the time, takes a node's word in the ledger for it: that its process lives, which
+// decides nothing but where a group goes. Whether it may act there is its lease's
+// business.
 func (l *leadership) there(incarnation, node string) bool {
-	now := l.cfg.Now()
-	if seen := l.seen[incarnation]; seen.renewed {
-		return now.Sub(seen.at) < l.cfg.TTL*3/4
-	}
-	led := now.Sub(l.since)
-	return l.cfg.Heard != nil && led < l.cfg.TTL/2 && l.cfg.Heard(node, led)
+	led := l.cfg.Now().Sub(l.since)
+	young := !l.seen[incarnation].renewed && led < l.cfg.TTL/2
+	return l.fresh(incarnation, node) || young && l.cfg.Heard != nil && l.cfg.Heard(node, led)
 }
 
 // unowned places the groups without an owner. A new leader waits until every node
@@ -85,7 +89,7 @@ func (l *leadership) unowned() (ps []*pb.Placement) {
 		if !l.homeless.due(l.cfg.Now(), ledger.LastEvent(s), l.freshNodes(s)) {
 			return
 		}
-		for _, d := range placement.Place(l.plan(s)) {
+		for _, d := range placement.Place(l.plan(s, l.fresh)) {
 			if g := s.GetGroups()[d.Group]; g != nil && d.Node != "" {
 				ps = append(ps, &pb.Placement{Group: d.Group, Node: d.Node, Incarnation: d.Incarnation, Reason: d.Reason, Epoch: g.Epoch})
 			}
@@ -123,7 +127,7 @@ func anyUnowned(s *pb.State) bool {
 // freshNodes counts the incarnations that plan leaves in.
 func (l *leadership) freshNodes(s *pb.State) (n int) {
 	for id, session := range s.GetSessions() {
-		if !session.GetExpired() && l.there(id, session.GetNode()) {
+		if !session.GetExpired() && l.fresh(id, "") {
 			n++
 		}
 	}
@@ -132,7 +136,7 @@ func (l *leadership) freshNodes(s *pb.State) (n int) {
 
 func (l *leadership) allRenewed(s *pb.State) bool {
 	for id, session := range s.GetSessions() {
-		if !session.GetExpired() && !l.there(id, session.GetNode()) {
+		if !session.GetExpired() && !l.fresh(id, "") {
 			return false
 		}
 	}
@@ -145,7 +149,7 @@ func (l *leadership) misplaced() (ms []*pb.Move) {
 		if !l.misfits.due(l.cfg.Now(), ledger.LastEvent(s), l.freshNodes(s)) {
 			return
 		}
-		for _, d := range placement.Moves(l.plan(s)) {
+		for _, d := range placement.Moves(l.plan(s, l.fresh)) {
 			g := s.GetGroups()[d.Group]
 			if g.GetOwner() == "" || g.GetMovingTo() != "" {
 				continue
