@@ -161,23 +161,24 @@ func judgeOverlaps(commands []command) overlaps {
 }
 
 // strays finds the sessions of a single command whose client connected, or logged in,
-// as the owner, and was not the owner any more when the command came.
+// as the owner, and was not the owner any more when the command came. There may be
+// several at a time: they do not speak for each other.
 func strays(commands []command, own map[int][]int) map[int]bool {
 	isStray := map[int]bool{}
-	for _, mine := range own {
-		c := commands[mine[0]]
-		if len(mine) > 1 || c.connected == 0 || mine[0] == 0 || commands[mine[0]-1].client == c.client {
+	for i, c := range commands {
+		if len(own[c.session]) > 1 || c.connected == 0 {
 			continue
 		}
-		owner := ""
-		for i := mine[0] - 1; i >= 0; i-- {
-			if commands[i].line < c.connected {
-				owner = commands[i].client
-				break
+		actedLast := func(line int) string { // who did before that line
+			for j := i - 1; j >= 0; j-- {
+				if !isStray[j] && commands[j].line < line {
+					return commands[j].client
+				}
 			}
+			return ""
 		}
-		if owner == c.client {
-			isStray[mine[0]] = true
+		if now := actedLast(c.line); now != "" && now != c.client && actedLast(c.connected) == c.client {
+			isStray[i] = true
 		}
 	}
 	return isStray

@@ -72,6 +72,12 @@ func TestTheJudgeSeesTwoOwnersAtATime(t *testing.T) {
 			steps: []string{"1 11 LIST", "4 11 USER", "4 11 PASS", "2 12 LIST", "5 11 FEAT", "2 12 RETR a", "2 12 DELE a"},
 			late:  1, owners: "11 12",
 		},
+		"the first commands of two connections from its own time were on their way": {
+			steps: []string{
+				"1 11 LIST", "5 11 CONNECT", "6 11 CONNECT", "2 12 LIST", "5 11 USER", "6 11 USER", "2 12 RETR a", "2 12 DELE a",
+			},
+			late: 2, owners: "11 12",
+		},
 		"a connection from another's time": {
 			steps:      []string{"1 11 LIST", "2 12 LIST", "5 11 CONNECT", "5 11 USER", "2 12 RETR a", "2 12 DELE a"},
 			violations: 1, owners: "11 12 11 12",
