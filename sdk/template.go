@@ -113,17 +113,6 @@ func (t Template) Unique() bool {
 	return false
 }
 
-// Repeatable reports whether the name is the same at every attempt to send the
-// same message, which names with the time are not.
-func (t Template) Repeatable() bool {
-	for _, p := range t.parts {
-		if p.layout != "" {
-			return false
-		}
-	}
-	return true
-}
-
 // String returns the template as it was written.
 func (t Template) String() string { return t.text }
 

@@ -11,14 +11,14 @@ var templateMessage = &Message{ID: "0190", Context: map[string]string{"ftp.name"
 func TestTemplatesExpand(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("", 3600))
 	for _, c := range []struct {
-		text, want         string
-		unique, repeatable bool
+		text, want string
+		unique     bool
 	}{
-		{"plain.txt", "plain.txt", false, true},
-		{"{{fairlead.id}}.xml", "0190.xml", true, true},
-		{"{{ ftp.name }}", "a b.txt", false, true},
-		{"{{mail.header.X-Id}}-{{now:20060102T150405Z}}", "7-20260102T020405Z", false, false},
-		{"}}{", "}}{", false, true},
+		{"plain.txt", "plain.txt", false},
+		{"{{fairlead.id}}.xml", "0190.xml", true},
+		{"{{ ftp.name }}", "a b.txt", false},
+		{"{{mail.header.X-Id}}-{{now:20060102T150405Z}}", "7-20260102T020405Z", false},
+		{"}}{", "}}{", false},
 	} {
 		tpl, err := ParseTemplate(c.text)
 		if err != nil {
@@ -26,9 +26,8 @@ func TestTemplatesExpand(t *testing.T) {
 			continue
 		}
 		got, err := tpl.Expand(templateMessage, now)
-		if err != nil || got != c.want || tpl.Unique() != c.unique || tpl.Repeatable() != c.repeatable || tpl.String() != c.text {
-			t.Errorf("%s gives %q, %v, unique %v, repeatable %v; want %q, %v, %v",
-				c.text, got, err, tpl.Unique(), tpl.Repeatable(), c.want, c.unique, c.repeatable)
+		if err != nil || got != c.want || tpl.Unique() != c.unique || tpl.String() != c.text {
+			t.Errorf("%s gives %q, %v, unique %v; want %q, %v", c.text, got, err, tpl.Unique(), c.want, c.unique)
 		}
 	}
 }
@@ -79,7 +78,7 @@ func FuzzParseTemplate(f *testing.F) {
 			t.Errorf("plain %q became %q", text, got)
 		}
 		again, err := ParseTemplate(tpl.String())
-		if err != nil || again.Unique() != tpl.Unique() || again.Repeatable() != tpl.Repeatable() {
+		if err != nil || again.Unique() != tpl.Unique() {
 			t.Errorf("parsed again it is different: %v", err)
 		}
 	})

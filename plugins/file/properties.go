@@ -3,11 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
-	"path"
 	"path/filepath"
 	"strings"
 
 	"github.com/fairlead-io/fairlead/sdk"
+	"github.com/fairlead-io/fairlead/sdk/files"
 )
 
 // What becomes of a file after delivery: the values of after_delivery.
@@ -25,8 +25,8 @@ const (
 
 // receiveProperties are the endpoint properties of a receive location.
 type receiveProperties struct {
+	files.Selection
 	Directory     string       `json:"directory" jsonschema:"required,minLength=1" jsonschema_description:"Directory to read, as an absolute path that means the same on every node that may own the host. Its subdirectories are not read."`
-	Pattern       string       `json:"pattern" jsonschema:"default=*" jsonschema_description:"Names to take: * matches any characters, ? one, [a-z] a range. Case counts."`
 	StableFor     sdk.Duration `json:"stable_for" jsonschema:"default=2s" jsonschema_description:"How long size and time of a file must not have changed before it is taken. 0s takes it at once: only where files appear whole, by a rename."`
 	AfterDelivery string       `json:"after_delivery" jsonschema:"enum=delete,enum=move,enum=keep,default=delete" jsonschema_description:"What happens to a delivered file: delete it, move it to move_to, or keep it where it is."`
 	MoveTo        string       `json:"move_to,omitempty" jsonschema_description:"Directory for after_delivery: move, on the same file system; made when missing. Relative to directory unless it is an absolute path."`
@@ -52,16 +52,7 @@ func problem(property, format string, args ...any) error {
 
 // Validate finds what the schema cannot say.
 func (p receiveProperties) Validate() error {
-	errs := []error{checkDirectory(p.Directory), checkMarker(p.Marker)}
-	if _, err := path.Match(p.Pattern, ""); err != nil {
-		errs = append(errs, problem("pattern", "%q is not a pattern: a [ without ], or a trailing backslash", p.Pattern))
-	}
-	if strings.Contains(p.Pattern, "/") {
-		errs = append(errs, problem("pattern", "%q contains a slash; name the directory under directory", p.Pattern))
-	}
-	if p.Pattern == "" {
-		errs = append(errs, problem("pattern", "is empty and matches nothing; want * for every name"))
-	}
+	errs := append(p.Selection.Problems(), checkDirectory(p.Directory), checkMarker(p.Marker))
 	switch {
 	case p.AfterDelivery == afterMove && p.MoveTo == "":
 		errs = append(errs, problem("move_to", "is missing; after_delivery: move needs a directory to move to"))
@@ -87,8 +78,8 @@ func (p sendProperties) Validate() error {
 	if strings.ContainsAny(p.Name.String(), "/\\\x00") {
 		errs = append(errs, problem("name", "%q contains a slash, a backslash or a NUL; name the directory under directory", p.Name))
 	}
-	if strings.HasPrefix(p.Name.String(), tempPrefix) {
-		errs = append(errs, problem("name", "begins with %s, which marks files that are being written", tempPrefix))
+	if strings.HasPrefix(p.Name.String(), files.TemporaryPrefix) {
+		errs = append(errs, problem("name", "begins with %s, which marks files that are being written", files.TemporaryPrefix))
 	}
 	return errors.Join(errs...)
 }

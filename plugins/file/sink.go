@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/fairlead-io/fairlead/sdk"
+	"github.com/fairlead-io/fairlead/sdk/files"
 )
 
 // fileMode is what the process's umask is applied to.
@@ -59,7 +60,7 @@ func (s *sink) Send(ctx context.Context, m *sdk.Message) error {
 	if n := len(m.Parts); n != 1 {
 		return sdk.Permanent(fmt.Errorf("message has %d parts and a file holds one; route it to another adapter", n))
 	}
-	name, err := finalName(s.p.Name, m)
+	name, err := files.FinalName(s.p.Name, m)
 	if err != nil {
 		return err
 	}
@@ -85,7 +86,7 @@ func (s *sink) Send(ctx context.Context, m *sdk.Message) error {
 			return err
 		}
 	}
-	temp := tempName(m.ID)
+	temp := files.AttemptName(m.ID)
 	err = s.writeTemp(ctx, root, temp, m.Body())
 	if err == nil {
 		err = s.names.do(naming{root: root, from: temp, to: name, mayReplace: s.p.IfExists != existsFail})
@@ -206,7 +207,7 @@ func (s *sink) Probe(ctx context.Context, m *sdk.Message) (sdk.Arrival, error) {
 	if len(m.Parts) != 1 {
 		return sdk.Absent, nil // Send refuses it
 	}
-	name, err := finalName(s.p.Name, m)
+	name, err := files.FinalName(s.p.Name, m)
 	if err != nil {
 		return sdk.Absent, nil // Send refuses it, and says why
 	}
@@ -255,7 +256,7 @@ func (s *sink) holds(ctx context.Context, root *os.Root, name string, m *sdk.Mes
 	if s.p.IfExists == existsFail {
 		// Another message of the same content may have been first. What was written
 		// before this message got its ID is not it.
-		made, err := idTime(m.ID)
+		made, err := files.IDTime(m.ID)
 		if err != nil || info.ModTime().Before(made.Add(-mtimeSlack)) {
 			return false, nil
 		}
@@ -306,7 +307,7 @@ func temps(root *os.Root, id string) ([]string, error) {
 	for {
 		entries, err := dir.ReadDir(listBatch)
 		for _, e := range entries {
-			if isTempOf(e.Name(), id) {
+			if files.IsAttemptOf(e.Name(), id) {
 				names = append(names, e.Name())
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fairlead-io/fairlead/sdk"
+	"github.com/fairlead-io/fairlead/sdk/files"
 )
 
 func send(t testing.TB, s *sink, m *sdk.Message) {
@@ -70,7 +71,7 @@ func TestNamesThatLeaveTheDirectoryAreRefused(t *testing.T) {
 	}
 	s := newSink(t, dir, map[string]any{"name": "{{ftp.name}}"})
 	for _, name := range []string{
-		"", ".", "..", "../evil", "/etc/evil", "a/b", `..\evil`, "nul\x00", "line\n", tempPrefix + "x", strings.Repeat("ä", 128),
+		"", ".", "..", "../evil", "/etc/evil", "a/b", `..\evil`, "nul\x00", "line\n", files.TemporaryPrefix + "x", strings.Repeat("ä", 128),
 	} {
 		if err := s.Send(t.Context(), message(newID(t), name, "x")); !sdk.IsPermanent(err) {
 			t.Errorf("%q: %v, want a Permanent error", name, err)
@@ -160,9 +161,9 @@ func TestProbeTellsByWhatIsInTheDirectory(t *testing.T) {
 			s := newSink(t, dir, map[string]any{"name": c.template})
 			m := message(newID(t), "a.txt", "hello")
 			probe(t, s, m, sdk.Unknown) // never written, or taken already: who knows
-			temp := write(t, dir, tempName(m.ID), "hel")
+			temp := write(t, dir, files.AttemptName(m.ID), "hel")
 			probe(t, s, m, sdk.Absent)
-			write(t, dir, tempName(newID(t)), "x") // of another message
+			write(t, dir, files.AttemptName(newID(t)), "x") // of another message
 			send(t, s, m)
 			if _, err := os.Lstat(temp); err == nil {
 				t.Error("what the earlier attempt left is still there")
@@ -202,7 +203,7 @@ func TestFrozenAttemptFindsNothingToRename(t *testing.T) {
 	dir := t.TempDir()
 	s := newSink(t, dir, nil)
 	m := message(newID(t), "", "hello")
-	frozen := tempName(m.ID) // whole, its owner stopped just before the rename
+	frozen := files.AttemptName(m.ID) // whole, its owner stopped just before the rename
 	write(t, dir, frozen, "hello")
 	m.Redelivered = true
 	send(t, s, m)

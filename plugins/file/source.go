@@ -10,13 +10,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/fairlead-io/fairlead/sdk"
+	"github.com/fairlead-io/fairlead/sdk/files"
 )
 
 // listBatch is how many entries of a directory are read at once.
@@ -24,15 +23,20 @@ const listBatch = 1024
 
 // source reads one directory. Its methods keep no state.
 type source struct {
-	p   receiveProperties
-	env sdk.Env
+	p      receiveProperties
+	env    sdk.Env
+	filter *files.Filter
 }
 
 var _ sdk.PolledSource = (*source)(nil)
 
 func openSource(_ context.Context, p receiveProperties, env sdk.Env) (sdk.PolledSource, error) {
 	p.Directory = filepath.Clean(p.Directory)
-	return &source{p: p, env: env}, nil
+	filter, err := p.Filter()
+	if err != nil {
+		return nil, err
+	}
+	return &source{p: p, env: env, filter: filter}, nil
 }
 
 // Close implements sdk.PolledSource.
@@ -56,7 +60,12 @@ type found struct {
 	stamp stamp
 }
 
-// List returns the directory's regular files, oldest first.
+// file is what the filter wants to know.
+func (f found) file() files.File {
+	return files.File{Name: f.name, Size: f.stamp.size, Modified: time.Unix(0, f.stamp.modified)}
+}
+
+// List returns the directory's regular files that the filter takes.
 func (s *source) List(ctx context.Context) ([]sdk.Item, error) {
 	if err := reachable(s.p.Directory, s.p.Marker); err != nil {
 		return nil, err
@@ -66,7 +75,8 @@ func (s *source) List(ctx context.Context) ([]sdk.Item, error) {
 		return nil, sdk.Disconnected(fmt.Errorf("list directory: %w", err))
 	}
 	defer dir.Close()
-	var files []found
+	var taken []found
+	now := time.Now()
 	for {
 		entries, err := dir.ReadDir(listBatch)
 		for _, e := range entries {
@@ -74,8 +84,8 @@ func (s *source) List(ctx context.Context) ([]sdk.Item, error) {
 			if err != nil {
 				return nil, fmt.Errorf("list directory: %w", err)
 			}
-			if ok {
-				files = append(files, f)
+			if ok && s.filter.Rejects(f.file(), now) == "" {
+				taken = append(taken, f)
 			}
 		}
 		if errors.Is(err, io.EOF) {
@@ -88,30 +98,18 @@ func (s *source) List(ctx context.Context) ([]sdk.Item, error) {
 			return nil, ctx.Err()
 		}
 	}
-	slices.SortFunc(files, func(a, b found) int {
-		if a.stamp.modified != b.stamp.modified {
-			return compare(a.stamp.modified, b.stamp.modified)
-		}
-		return strings.Compare(a.name, b.name)
-	})
-	items := make([]sdk.Item, len(files))
-	for i, f := range files {
+	files.Sort(s.filter, taken, found.file)
+	items := make([]sdk.Item, len(taken))
+	for i, f := range taken {
 		items[i] = s.item(f)
 	}
 	return items, nil
 }
 
-func compare(a, b int64) int {
-	if a < b {
-		return -1
-	}
-	return 1
-}
-
 // look decides about one entry. Symbolic links are left alone: they may point
 // anywhere, and deleting one does not delete what was delivered.
 func (s *source) look(e fs.DirEntry) (found, bool, error) {
-	if !e.Type().IsRegular() || e.Name() == s.p.Marker || !wanted(s.p.Pattern, e.Name()) {
+	if !e.Type().IsRegular() || e.Name() == s.p.Marker || s.filter.RejectsName(e.Name()) != "" {
 		return found{}, false, nil
 	}
 	info, err := e.Info() // does not follow links

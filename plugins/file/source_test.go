@@ -53,6 +53,30 @@ func TestListTakesFinishedRegularFilesOldestFirst(t *testing.T) {
 	}
 }
 
+func TestSelectionOfADirectory(t *testing.T) {
+	dir, now := t.TempDir(), time.Now()
+	for i, name := range []string{"c1.edi", "B2.EDI", "a3.edi", "x.bak"} {
+		touch(t, write(t, dir, name, strings.Repeat("x", i+1)), now.Add(-time.Duration(4-i)*time.Hour))
+	}
+	touch(t, write(t, dir, "a4.edi", "just now"), now)
+	for _, c := range []struct {
+		properties map[string]any
+		want       []string
+	}{
+		{map[string]any{"sort": "name", "exclude": []string{"*.bak"}}, []string{"B2.EDI", "a3.edi", "a4.edi", "c1.edi"}},
+		{map[string]any{"pattern": "*.edi", "ignore_case": true, "min_age": "1h"}, []string{"c1.edi", "B2.EDI", "a3.edi"}},
+		{map[string]any{"regexp": `[a-c]\d\.edi`, "sort": "size", "descending": true, "max_size": 7}, []string{"a3.edi", "c1.edi"}},
+	} {
+		got := []string{}
+		for _, item := range list(t, newSource(t, dir, c.properties)) {
+			got = append(got, item.Context["file.name"])
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%v takes %q, want %q", c.properties, got, c.want)
+		}
+	}
+}
+
 func TestItemSaysWhatIsKnownOfTheFile(t *testing.T) {
 	dir := t.TempDir()
 	at := time.Date(2026, 2, 3, 4, 5, 6, 789, time.UTC)

@@ -109,11 +109,20 @@ func (b *body) Read(p []byte) (int, error) {
 	switch {
 	case errors.Is(err, io.EOF):
 		b.ended = true
+	case b.tooLarge():
+		b.failed = sdk.Permanent(fmt.Errorf("%s has more than max_size, %d bytes; it stays where it is", b.file.name, b.source.filter.Limit()))
+		err = b.failed
 	case err != nil:
 		b.failed = ended(b.ctx, fmt.Errorf("read %s after %d bytes: %w", b.file.name, b.n, err))
 		err = b.failed
 	}
 	return n, err
+}
+
+// tooLarge is about files whose size the listing does not tell.
+func (b *body) tooLarge() bool {
+	limit := b.source.filter.Limit()
+	return limit > 0 && b.n > limit
 }
 
 // Close says whether the file was read whole: the server has to confirm the

@@ -7,6 +7,7 @@ import (
 
 	"github.com/fairlead-io/fairlead/demo/ftpd"
 	"github.com/fairlead-io/fairlead/sdk/adaptertest"
+	"github.com/fairlead-io/fairlead/sdk/files"
 )
 
 // restartable is a server that can be away for a while.
@@ -64,7 +65,7 @@ func (r *restartable) received(t testing.TB) []adaptertest.Received {
 	t.Helper()
 	var out []adaptertest.Received
 	for _, name := range r.names(t) {
-		if isTemporary(name) {
+		if files.IsTemporary(name) {
 			continue
 		}
 		content, err := os.ReadFile(filepath.Join(r.Dir, name))

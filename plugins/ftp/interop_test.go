@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/fairlead-io/fairlead/sdk"
+	"github.com/fairlead-io/fairlead/sdk/files"
 )
 
 // serverScripts finds the scripts that start real servers, or skips the test.
@@ -256,7 +257,7 @@ func TestInteropSendAndProbe(t *testing.T) {
 			wg.Wait()
 		}
 		for _, name := range s.names(t) {
-			if isTemporary(name) {
+			if files.IsTemporary(name) {
 				t.Errorf("%s was left behind", name)
 			}
 		}

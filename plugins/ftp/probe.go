@@ -8,9 +8,8 @@ import (
 	"io"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/fairlead-io/fairlead/sdk"
+	"github.com/fairlead-io/fairlead/sdk/files"
 )
 
 // Probe tells whether a message has arrived, by what is at the server:
@@ -20,7 +19,7 @@ import (
 //   - Under any other name it has arrived if the file has the message's very
 //     content and is not older than the message.
 //   - A temporary file means that the last attempt did not come to its rename:
-//     absent. (Under a name with the time that is all there is to go by.)
+//     absent.
 //   - If there is neither, the message may have arrived and been taken away since
 //     by whom it was meant for: unknown, unless all attempts were made by this
 //     process and failed earlier.
@@ -44,7 +43,7 @@ func (k *sink) Probe(ctx context.Context, m *sdk.Message) (sdk.Arrival, error) {
 }
 
 func (k *sink) probe(c *session, m *sdk.Message, at place) (sdk.Arrival, error) {
-	unique := k.props.Name.Unique() && k.props.Name.Repeatable()
+	unique := k.props.Name.Unique()
 	if unique {
 		f, err := c.size(c.absolute(k.props.Directory), at.name)
 		if err != nil || f.exists && f.size == m.Body().Size {
@@ -57,7 +56,7 @@ func (k *sink) probe(c *session, m *sdk.Message, at place) (sdk.Arrival, error) 
 		return sdk.Unknown, err
 	case temporary.exists:
 		return sdk.Absent, nil
-	case unique || !k.props.Name.Repeatable():
+	case unique:
 		return sdk.Unknown, nil
 	}
 	same, err := k.sameContent(c, m, at)
@@ -77,7 +76,9 @@ func (k *sink) sameContent(c *session, m *sdk.Message, at place) (bool, error) {
 	if err != nil || !f.exists || f.size != body.Size {
 		return false, err
 	}
-	if made, ok := madeAt(m.ID); ok && !f.modified.IsZero() && f.modified.Before(made) {
+	// Servers tell seconds.
+	made, err := files.IDTime(m.ID)
+	if err != nil || !f.modified.IsZero() && f.modified.Before(made.Truncate(time.Second)) {
 		return false, nil
 	}
 	want, err := digest(body)
@@ -118,14 +119,4 @@ func digest(p *sdk.MessagePart) ([]byte, error) {
 		return nil, err
 	}
 	return hash.Sum(nil), nil
-}
-
-// madeAt is when the message got its ID (RFC 9562, UUIDv7), to the second.
-func madeAt(id string) (time.Time, bool) {
-	u, err := uuid.Parse(id)
-	if err != nil || u.Version() != 7 {
-		return time.Time{}, false
-	}
-	seconds, _ := u.Time().UnixTime()
-	return time.Unix(seconds, 0), true
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/fairlead-io/fairlead/sdk"
+	"github.com/fairlead-io/fairlead/sdk/files"
 )
 
 // How the connection is encrypted: the values of the property tls.
@@ -52,8 +53,8 @@ type connection struct {
 // receiveProperties are the endpoint properties of a receive location.
 type receiveProperties struct {
 	connection
+	files.Selection
 	Directory     string       `json:"directory" jsonschema:"default=." jsonschema_description:"Directory to read; relative to the login directory unless it begins with a slash."`
-	Pattern       string       `json:"pattern" jsonschema:"default=*" jsonschema_description:"Names to take: * matches any characters, ? one, [a-z] a range. Case counts."`
 	StableFor     sdk.Duration `json:"stable_for" jsonschema:"default=2s" jsonschema_description:"How long size and time of a file must not have changed before it is taken. 0s takes it at once: only where files appear whole."`
 	AfterDelivery string       `json:"after_delivery" jsonschema:"enum=delete,enum=move,enum=keep,default=delete" jsonschema_description:"What happens to a delivered file: delete it, move it to move_to, or keep it where it is."`
 	MoveTo        string       `json:"move_to,omitempty" jsonschema_description:"Existing directory on the server for after_delivery: move; relative to directory unless it begins with a slash."`
@@ -80,14 +81,8 @@ func problem(property, format string, args ...any) error {
 
 // Validate finds what the schema cannot say.
 func (p receiveProperties) Validate() error {
-	errs := p.connection.problems()
+	errs := append(p.connection.problems(), p.Selection.Problems()...)
 	errs = append(errs, checkDirectory("directory", p.Directory))
-	if _, err := path.Match(p.Pattern, ""); err != nil {
-		errs = append(errs, problem("pattern", "%q is not a pattern: a [ without ], or a trailing backslash", p.Pattern))
-	}
-	if strings.Contains(p.Pattern, "/") {
-		errs = append(errs, problem("pattern", "%q contains a slash; name the directory under directory", p.Pattern))
-	}
 	switch {
 	case p.AfterDelivery == afterMove && p.MoveTo == "":
 		errs = append(errs, problem("move_to", "is missing; after_delivery: move needs a directory to move to"))

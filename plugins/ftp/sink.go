@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/fairlead-io/fairlead/sdk"
+	"github.com/fairlead-io/fairlead/sdk/files"
 )
 
 // cleanUpMax bounds the removal of what a failed upload left.
@@ -18,7 +19,6 @@ type sink struct {
 	props sendProperties
 	env   sdk.Env
 	pool  *pool
-	now   func() time.Time
 	sent  *attempts
 }
 
@@ -32,7 +32,7 @@ func openSink(_ context.Context, p sendProperties, env sdk.Env) (sdk.Sink, error
 	if err != nil {
 		return nil, err
 	}
-	return &sink{props: p, env: env, pool: connections, now: time.Now, sent: newAttempts()}, nil
+	return &sink{props: p, env: env, pool: connections, sent: newAttempts()}, nil
 }
 
 // place is where one message goes.
@@ -40,21 +40,14 @@ type place struct {
 	name, temporary string
 }
 
-// place expands the names. Its errors are permanent: the same message will
-// always have this name.
+// place expands the names, the same at every attempt: a probe has to look for what an
+// earlier owner wrote. Its errors are permanent.
 func (k *sink) place(m *sdk.Message) (place, error) {
-	name, err := k.props.Name.Expand(m, k.now())
+	name, err := files.FinalName(k.props.Name, m)
 	if err != nil {
 		return place{}, err
 	}
-	if err := checkName(name); err != nil {
-		return place{}, sdk.Permanent(fmt.Errorf("%w; make the template %q give a plain name", err, k.props.Name))
-	}
-	temporary := temporaryName(m.ID)
-	if err := checkName(temporary); err != nil || m.ID == "" {
-		return place{}, sdk.Permanent(fmt.Errorf("message ID %q cannot be part of a file name", m.ID))
-	}
-	return place{name: name, temporary: temporary}, nil
+	return place{name: name, temporary: temporaryName(m.ID)}, nil
 }
 
 // Send uploads the message's body. Only when it was the rename whose outcome

@@ -19,6 +19,7 @@ import (
 
 	"github.com/fairlead-io/fairlead/demo/ftpd"
 	"github.com/fairlead-io/fairlead/sdk"
+	"github.com/fairlead-io/fairlead/sdk/files"
 )
 
 func TestMessagesArriveWholeUnderTheirNames(t *testing.T) {
@@ -131,7 +132,7 @@ func TestServerThatDoesNotRenameOverFilesIsHelped(t *testing.T) {
 	exists := true
 	s := startScripted(t, "SIZE", map[string]handler{
 		"SIZE": func(c *scriptedConn, arg string) {
-			if strings.Contains(arg, temporarySuffix) || exists {
+			if strings.Contains(arg, files.TemporaryPrefix) || exists {
 				c.say("213 3")
 			} else {
 				c.say("550 no such file")
@@ -277,22 +278,10 @@ func idMadeAt(t testing.TB, when time.Time) string {
 	for i := range 6 {
 		id[i] = byte(ms >> (40 - 8*i))
 	}
-	if got, ok := madeAt(id.String()); !ok || got.Unix() != when.Unix() {
-		t.Fatalf("ID %s was made at %s, %t; want %s", id, got, ok, when)
+	if got, err := files.IDTime(id.String()); err != nil || got.Unix() != when.Unix() {
+		t.Fatalf("ID %s was made at %s, %v; want %s", id, got, err, when)
 	}
 	return id.String()
-}
-
-func TestProbeOfANameWithTheTime(t *testing.T) {
-	s := startServer(t, ftpd.Config{})
-	props := with(s.props, "name", "{{fairlead.id}}-{{now:20060102T150405.000000}}")
-	m := newMessage(t, []byte("x"))
-	if err := newSink(t, props).Send(testContext(t), m); err != nil {
-		t.Fatal(err)
-	}
-	wantProbe(t, newSink(t, props), m, sdk.Unknown)
-	s.write(t, temporaryName(m.ID), nil)
-	wantProbe(t, newSink(t, props), m, sdk.Absent)
 }
 
 // The reply to the rename is lost: whether it was done, nobody can know.
@@ -391,4 +380,26 @@ func TestContextEndsAnUpload(t *testing.T) {
 		t.Error("an upload whose context ended counts as done")
 	}
 	k.pool.release(c)
+}
+
+// A later attempt, or a probe by another node, has to find what an earlier attempt
+// wrote: a name from the clock of the attempt would be sent twice.
+func TestTheTimeInANameIsTheMessagesOwn(t *testing.T) {
+	s := startServer(t, ftpd.Config{})
+	m := newMessage(t, []byte("once"))
+	made, err := files.IDTime(m.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	props := with(s.props, "name", "{{now:20060102T150405.000000}}~{{fairlead.id}}")
+	for range 2 {
+		if err := newSink(t, props).Send(testContext(t), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := made.UTC().Format("20060102T150405.000000") + "~" + m.ID
+	if got := s.names(t); !slices.Equal(got, []string{want}) {
+		t.Errorf("the server has %q, want %s", got, want)
+	}
+	wantProbe(t, newSink(t, props), m, sdk.Arrived)
 }

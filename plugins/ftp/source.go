@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fairlead-io/fairlead/sdk"
+	"github.com/fairlead-io/fairlead/sdk/files"
 )
 
 // minuteHold is how long a file is held back where its time is known to the
@@ -22,11 +23,12 @@ const filesPerHelper = 50
 
 // source is one receive location.
 type source struct {
-	props receiveProperties
-	env   sdk.Env
-	pool  *pool
-	times *timeBook
-	queue *settleQueue
+	props  receiveProperties
+	env    sdk.Env
+	pool   *pool
+	times  *timeBook
+	queue  *settleQueue
+	filter *files.Filter
 }
 
 var _ sdk.PolledSource = (*source)(nil)
@@ -41,6 +43,10 @@ type file struct {
 }
 
 func openSource(_ context.Context, p receiveProperties, env sdk.Env) (sdk.PolledSource, error) {
+	filter, err := p.Filter()
+	if err != nil {
+		return nil, err
+	}
 	connections, err := newPool(p.connection, p.Directory)
 	if err != nil {
 		return nil, err
@@ -48,30 +54,36 @@ func openSource(_ context.Context, p receiveProperties, env sdk.Env) (sdk.Polled
 	if p.NoPipelining {
 		connections.end.pipelining.state.Store(pipeliningOff)
 	}
-	return &source{props: p, env: env, pool: connections, times: newTimeBook(), queue: newSettleQueue()}, nil
+	return &source{props: p, env: env, pool: connections, times: newTimeBook(), queue: newSettleQueue(), filter: filter}, nil
 }
 
-// List returns the files of the directory that match the pattern.
+// List returns the files of the directory that the filter takes.
 func (s *source) List(ctx context.Context) ([]sdk.Item, error) {
-	files, err := s.list(ctx)
+	listed, err := s.list(ctx)
 	if isUnknownCommand(err) && !s.pool.noMLSD.Swap(true) {
 		// It offers MLSD but does not know it. Sessions from now on use LIST.
 		s.env.Log.Info("server refuses MLSD, using LIST", "error", err)
 		s.pool.dropIdle()
-		files, err = s.list(ctx)
+		listed, err = s.list(ctx)
 	}
 	if err != nil {
 		return nil, err
 	}
-	items := make([]sdk.Item, len(files))
-	for i := range files {
-		items[i] = s.item(&files[i])
+	now := time.Now()
+	listed = slices.DeleteFunc(listed, func(f file) bool { return s.filter.Rejects(f.file(), now) != "" })
+	files.Sort(s.filter, listed, file.file)
+	items := make([]sdk.Item, len(listed))
+	for i := range listed {
+		items[i] = s.item(&listed[i])
 	}
 	return items, nil
 }
 
+// file is what the filter wants to know.
+func (f file) file() files.File { return files.File{Name: f.name, Size: f.size, Modified: f.modified} }
+
 func (s *source) list(ctx context.Context) ([]file, error) {
-	var files []file
+	var listed []file
 	err := s.pool.with(ctx, func(c *session) error {
 		dir := c.absolute(s.props.Directory)
 		entries, err := c.list(dir)
@@ -79,7 +91,7 @@ func (s *source) list(ctx context.Context) ([]file, error) {
 			return err
 		}
 		var refused []string
-		files, refused, err = s.withTimes(ctx, c, dir, s.matching(entries))
+		listed, refused, err = s.withTimes(ctx, c, dir, s.matching(entries))
 		if err != nil || len(refused) == 0 {
 			return err
 		}
@@ -96,7 +108,7 @@ func (s *source) list(ctx context.Context) ([]file, error) {
 		}
 		return nil
 	})
-	return files, err
+	return listed, err
 }
 
 // withTimes finds out the exact times of the files, on every connection that
@@ -120,14 +132,16 @@ func (s *source) withTimes(ctx context.Context, c *session, dir string, files []
 	return s.times.complete(askers, files)
 }
 
+// matching asks the filter about names only: most of what it rejects needs no question
+// for its time.
 func (s *source) matching(entries []entry) []file {
-	var files []file
+	var named []file
 	for _, e := range entries {
-		if matches(s.props.Pattern, e.name) {
-			files = append(files, file(e))
+		if s.filter.RejectsName(e.name) == "" {
+			named = append(named, file(e))
 		}
 	}
-	return files
+	return named
 }
 
 // item describes one file to the runtime.

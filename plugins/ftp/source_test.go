@@ -85,11 +85,13 @@ func TestPatternChoosesFiles(t *testing.T) {
 		s.write(t, name, []byte("x"))
 	}
 	for pattern, want := range map[string][]string{
-		"*.edi":       {".hidden.edi", "a.edi", "d1.edi"},
+		"*.edi":       {"a.edi", "d1.edi"},
+		".*.edi":      {".hidden.edi"},
+		"*.tmp":       {"c.edi.tmp"},
 		"?.edi":       {"a.edi"},
-		"[a-c].*":     {"a.edi", "b.EDI", "c.edi.tmp"},
+		"[a-c].*":     {"a.edi", "b.EDI"},
 		"nothing":     {},
-		"*.[eE][dD]*": {".hidden.edi", "a.edi", "b.EDI", "c.edi.tmp", "d1.edi"},
+		"*.[eE][dD]*": {"a.edi", "b.EDI", "d1.edi"},
 	} {
 		if got := itemNames(list(t, newSource(t, with(s.props, "pattern", pattern)))); !slices.Equal(got, want) {
 			t.Errorf("pattern %s takes %q, want %q", pattern, got, want)
@@ -274,6 +276,49 @@ func TestFileWrittenOverInPlaceGetsANewKey(t *testing.T) {
 		}
 		if len(keys) != 5 {
 			t.Errorf("%d keys for 5 versions", len(keys))
+		}
+	})
+}
+
+func TestEverySelectionWorksOverFTP(t *testing.T) {
+	everyServer(t, func(t *testing.T, s *testServer) {
+		old, older := time.Now().Add(-2*time.Hour), time.Now().Add(-3*time.Hour)
+		for name, size := range map[string]int{"ord1": 3, "ord2": 2, "ORD3": 1, "ord4.bak": 1, "inv5": 1, "large": 100} {
+			s.write(t, name, noise(1, size))
+			at := old
+			if name == "ord2" {
+				at = older
+			}
+			if err := os.Chtimes(filepath.Join(s.Dir, name), at, at); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.write(t, "ord6", []byte("new"))
+		for _, c := range []struct {
+			properties []any
+			want       []string
+		}{
+			{[]any{"regexp", `ord\d`, "max_size", 50}, []string{"ord2", "ord1", "ord6"}},
+			{[]any{"regexp", `ord\d`, "ignore_case", true, "sort", "name"}, []string{"ORD3", "ord1", "ord2", "ord6"}},
+			{[]any{"pattern", "ord*", "exclude", []string{"*.bak", "ord1"}}, []string{"ord2", "ord6"}},
+			{[]any{"pattern", "ord?", "min_age", "1h", "sort", "size", "descending", true}, []string{"ord1", "ord2"}},
+			{[]any{"max_size", 99, "exclude", []string{"ord*", "ORD*"}}, []string{"inv5"}},
+		} {
+			props := s.props
+			for i := 0; i < len(c.properties); i += 2 {
+				props = with(props, c.properties[i].(string), c.properties[i+1])
+			}
+			items, err := newSource(t, props).List(testContext(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := []string{}
+			for _, item := range items {
+				got = append(got, item.Context["ftp.name"])
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("%v takes %q, want %q", c.properties, got, c.want)
+			}
 		}
 	})
 }
