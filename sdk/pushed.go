@@ -369,6 +369,8 @@ func (l *pushed) offer(ctx, taking context.Context, item Delivery) (Verdict, err
 func (l *pushed) hold(key string, d *delivery) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	// It is held from now on, by this delivery or the other.
+	delete(l.recalls, key)
 	if l.held[key] != nil {
 		return fmt.Errorf("item %q is being delivered already", key)
 	}

@@ -39,7 +39,7 @@ func (l *pushed) recall(m *adapterpb.Recall) {
 		l.s.op(func() { l.say(recalled(l.name, key, err)) })
 		return
 	}
-	if !l.s.spawn(func() { defer l.endRecall(key); l.bringBack(key) }) {
+	if !l.s.spawn(func() { l.bringBack(key) }) {
 		l.endRecall(key) // the session is over, nobody waits for an answer
 	}
 }
@@ -71,6 +71,9 @@ func (l *pushed) endRecall(key string) {
 
 // bringBack has the source find the item, and delivers it. It has slots of its own:
 // all others may be taken by items that wait for this one, where order is kept.
+//
+// The recall is over before the runtime hears of its outcome, because the next one for
+// the same key may come at once. Where it succeeds, hold ends it.
 func (l *pushed) bringBack(key string) {
 	// It works also during a pause. One that begins withdraws what was not taken, and
 	// the runtime asks again for what it still wants.
@@ -78,11 +81,15 @@ func (l *pushed) bringBack(key string) {
 	defer stop()
 	release, err := acquire(taking, l.recallSlots)
 	if err != nil {
+		l.endRecall(key)
 		l.say(recalled(l.name, key, err))
 		return
 	}
 	defer release()
 	d, err := l.find(key)
+	if err != nil {
+		l.endRecall(key)
+	}
 	l.say(recalled(l.name, key, err))
 	if err != nil {
 		return

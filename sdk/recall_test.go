@@ -309,3 +309,36 @@ func TestReadingForAnOfferIsBoundedLikeAnyOther(t *testing.T) {
 		r.end()
 	})
 }
+
+// The runtime may ask for an item again as soon as it hears that it is settled. While
+// the recall before that was still winding up, this was taken for the same wish twice,
+// and the item never came.
+func TestAHeldItemIsNotBeingBroughtBackAnyMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r *runtimeSide
+		winding := 0
+		source := recalling(make(chan string, 10))
+		source.recall = func(_ context.Context, key string) (Delivery, error) {
+			d := deliveryOf(key)
+			d.Settle = func(context.Context, Verdict) error {
+				l := r.s.locations["in"].(*pushed)
+				l.mu.Lock()
+				defer l.mu.Unlock()
+				winding += len(l.recalls)
+				return nil
+			}
+			return d, nil
+		}
+		r = newLocation(t, source.adapter(), &adapterpb.Endpoint{})
+		r.lease(time.Hour)
+		for range 3 {
+			r.recall("a")
+			r.take("a")
+			r.settle("a")
+		}
+		if winding > 0 || r.offered() != "a a a" || r.settledText() != "a a a" {
+			t.Errorf("%d recalls were open while their items were settled; offered %q, settled %q", winding, r.offered(), r.settledText())
+		}
+		r.end()
+	})
+}
