@@ -1,0 +1,335 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/pkg/sftp"
+
+	"github.com/fairlead-io/fairlead/sdk"
+	"github.com/fairlead-io/fairlead/sdk/files"
+)
+
+// readAhead is how much of a file is asked for at once: many requests of the usual 32
+// KiB, whose answers share the way there and back.
+const readAhead = 1 << 20
+
+// source is one receive location. Its methods keep no state but connections.
+type source struct {
+	props  receiveProperties
+	env    sdk.Env
+	pool   *pool
+	filter *files.Filter
+}
+
+var _ sdk.PolledSource = (*source)(nil)
+
+func openSource(_ context.Context, p receiveProperties, env sdk.Env) (sdk.PolledSource, error) {
+	filter, err := p.Filter()
+	if err != nil {
+		return nil, err
+	}
+	connections, err := newPool(p.connection)
+	if err != nil {
+		return nil, err
+	}
+	warnOfAnyHost(p.connection, env)
+	return &source{props: p, env: env, pool: connections, filter: filter}, nil
+}
+
+func warnOfAnyHost(c connection, env sdk.Env) {
+	if c.InsecureIgnoreHostKey {
+		env.Log.Warn("insecure_ignore_host_key is set: anybody on the way to the server can take its place, and the files", "server", c.Address)
+	}
+}
+
+// Close ends the connections.
+func (s *source) Close() error {
+	s.pool.close()
+	return nil
+}
+
+// listed is the version of a file that was in a listing: the Handle of its item.
+type listed struct {
+	name     string
+	size     int64
+	modified int64 // seconds since 1970: the protocol has no more
+}
+
+func listedOf(info fs.FileInfo) listed {
+	return listed{name: info.Name(), size: info.Size(), modified: info.ModTime().Unix()}
+}
+
+// file is what the filter wants to know.
+func (l listed) file() files.File {
+	return files.File{Name: l.name, Size: l.size, Modified: time.Unix(l.modified, 0)}
+}
+
+// is reports whether this is what the server has now.
+func (l listed) is(info fs.FileInfo) bool {
+	return info.Mode().IsRegular() && info.Size() == l.size && info.ModTime().Unix() == l.modified
+}
+
+func (s *source) path(l listed) string { return path.Join(s.props.Directory, l.name) }
+
+// List returns the directory's regular files that the filter takes. Symbolic links are
+// left alone: they may point anywhere, and deleting one does not delete what was
+// delivered.
+func (s *source) List(ctx context.Context) ([]sdk.Item, error) {
+	var entries []fs.FileInfo
+	err := s.pool.with(ctx, func(c *session) (err error) {
+		entries, err = c.ReadDirContext(ctx, s.props.Directory)
+		return err
+	})
+	if err != nil {
+		return nil, outOfReach(fmt.Errorf("list %s: %w", s.props.Directory, err))
+	}
+	var taken []listed
+	now := time.Now()
+	for _, info := range entries {
+		l := listedOf(info)
+		if info.Mode().IsRegular() && s.filter.Rejects(l.file(), now) == "" {
+			taken = append(taken, l)
+		}
+	}
+	files.Sort(s.filter, taken, listed.file)
+	items := make([]sdk.Item, len(taken))
+	for i, l := range taken {
+		items[i] = s.item(l)
+	}
+	return items, nil
+}
+
+// outOfReach marks an error of the directory as a whole.
+func outOfReach(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = fmt.Errorf("%w; check directory, which counts from the login directory unless it begins with a slash", err)
+	case errors.Is(err, fs.ErrPermission):
+		err = fmt.Errorf("%w; check the user's rights on it", err)
+	}
+	return sdk.Disconnected(err)
+}
+
+func (s *source) item(l listed) sdk.Item {
+	modified := time.Unix(l.modified, 0).UTC().Format(time.RFC3339)
+	return sdk.Item{
+		Key: fmt.Sprintf("%s|%d|%s", printable(path.Clean(s.path(l))), l.size, modified),
+		Context: map[string]string{
+			"sftp.name":      printable(l.name),
+			"sftp.directory": printable(path.Clean(s.props.Directory)),
+			"sftp.size":      strconv.FormatInt(l.size, 10),
+			"sftp.modified":  modified,
+		},
+		Size:      l.size,
+		Kept:      s.props.AfterDelivery == afterKeep,
+		StableFor: s.props.StableFor.D(),
+		Handle:    l,
+	}
+}
+
+// printable returns the text as UTF-8 that tells names with other bytes apart.
+func printable(text string) string {
+	if utf8.ValidString(text) {
+		return text
+	}
+	return strconv.Quote(text)
+}
+
+func handle(item sdk.Item) (listed, error) {
+	l, ok := item.Handle.(listed)
+	if !ok {
+		return listed{}, fmt.Errorf("item %s was not listed by this location", item.Key)
+	}
+	return l, nil
+}
+
+// same looks at a file again. It returns [sdk.Gone] if the name is free or belongs to
+// another version.
+func (s *source) same(c *session, l listed) error {
+	info, err := c.Lstat(s.path(l))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		// Of a directory that is away nothing is known, least of all that a file is gone.
+		if _, err := c.Lstat(s.props.Directory); err != nil {
+			return outOfReach(fmt.Errorf("look at %s: %w", s.props.Directory, err))
+		}
+		return sdk.Gone(found(fmt.Errorf("file %q is not there any more", printable(l.name))))
+	case err != nil:
+		return fmt.Errorf("look at %q: %w", printable(l.name), err)
+	case !l.is(info):
+		return sdk.Gone(found(fmt.Errorf("file %q has changed since it was listed", printable(l.name))))
+	}
+	return nil
+}
+
+// Open reads a file, if it is still the one that was listed, and makes sure at the end
+// that it was not written to or replaced meanwhile. The content holds a connection
+// until it is closed.
+func (s *source) Open(ctx context.Context, item sdk.Item) (*sdk.Content, error) {
+	l, err := handle(item)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		c, err := s.pool.acquire(ctx)
+		if err != nil {
+			return nil, err
+		}
+		b := &body{source: s, listed: l, session: c, ctx: ctx}
+		stale := c.used
+		err = c.run(ctx, func() (err error) {
+			if err := s.same(c, l); err != nil {
+				return err
+			}
+			b.remote, err = c.Open(s.path(l))
+			return err
+		})
+		if err == nil {
+			size := max(16, min(l.size+1, readAhead)) // one more, to see the end at once
+			b.buffered = bufio.NewReaderSize(readFunc(b.fetch), int(size))
+			return sdk.Body(b), nil
+		}
+		again := stale && c.isDead() && ctx.Err() == nil
+		s.pool.release(c)
+		if !again {
+			return nil, fmt.Errorf("read %q: %w", printable(l.name), err)
+		}
+	}
+}
+
+type readFunc func(p []byte) (int, error)
+
+func (f readFunc) Read(p []byte) (int, error) { return f(p) }
+
+// body reads one file. One goroutine uses it.
+type body struct {
+	source   *source
+	listed   listed
+	session  *session
+	remote   *sftp.File
+	buffered *bufio.Reader
+	ctx      context.Context // the reading's
+	n        int64
+	ended    bool
+	failed   error
+}
+
+// Read implements io.Reader.
+func (b *body) Read(p []byte) (int, error) { return b.buffered.Read(p) }
+
+// fetch asks the server.
+func (b *body) fetch(p []byte) (n int, err error) {
+	if b.failed != nil {
+		return 0, b.failed
+	}
+	if b.ended {
+		return 0, io.EOF
+	}
+	err = b.session.run(b.ctx, func() error {
+		n, err = b.remote.Read(p)
+		if errors.Is(err, io.EOF) {
+			b.ended = true
+			return nil
+		}
+		return err
+	})
+	b.n += int64(n)
+	switch {
+	case err != nil:
+		b.failed = fmt.Errorf("read %q after %d bytes: %w", printable(b.listed.name), b.n, err)
+		return n, b.failed
+	case b.n > b.listed.size:
+		b.failed = sdk.Gone(fmt.Errorf("file %q has grown since it was listed", printable(b.listed.name)))
+		return n, b.failed
+	case b.ended:
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// Close reports whether what was read is the whole of one version of the file.
+func (b *body) Close() error {
+	defer b.source.pool.release(b.session)
+	if !b.ended || b.failed != nil {
+		// Answers to what was asked ahead may still be on their way.
+		b.session.kill()
+		return b.failed
+	}
+	err := b.session.run(b.ctx, func() error {
+		if err := b.remote.Close(); err != nil {
+			return err
+		}
+		return b.source.same(b.session, b.listed)
+	})
+	if err != nil {
+		return fmt.Errorf("read %q: %w", printable(b.listed.name), err)
+	}
+	if b.n != b.listed.size {
+		return fmt.Errorf("read %q: got %d of %d bytes", printable(b.listed.name), b.n, b.listed.size)
+	}
+	return nil
+}
+
+// Settle deletes or moves a delivered file, if it is still that one.
+func (s *source) Settle(ctx context.Context, item sdk.Item) error {
+	l, err := handle(item)
+	if err != nil {
+		return err
+	}
+	return s.pool.with(ctx, func(c *session) error {
+		if err := s.same(c, l); err != nil {
+			return err
+		}
+		if s.props.AfterDelivery == afterMove {
+			return s.move(c, l, item.Key)
+		}
+		if err := c.Remove(s.path(l)); err != nil {
+			return fmt.Errorf("delete %s: %w%s", printable(s.path(l)), err, rights(err))
+		}
+		return nil
+	})
+}
+
+// move takes a file into move_to. A name that is taken there is never overwritten: the
+// newcomer's gets a mark, made from its key so that it is the same at every attempt.
+func (s *source) move(c *session, l listed, key string) error {
+	to := s.props.moveTo()
+	if err := c.MkdirAll(to); err != nil {
+		return fmt.Errorf("make move_to: %w%s", err, rights(err))
+	}
+	mark := sha256.Sum256([]byte(key))
+	target := path.Join(to, l.name)
+	for _, name := range slices.Compact([]string{target, target + "." + hex.EncodeToString(mark[:6])}) {
+		if _, err := c.Lstat(name); err == nil {
+			continue // taken
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("look at %s: %w", printable(name), err)
+		}
+		// The protocol's own rename does not replace (version 3, section 6.5).
+		if err := c.Rename(s.path(l), name); err != nil {
+			return fmt.Errorf("move %s to %s: %w%s", printable(s.path(l)), printable(name), err, rights(err))
+		}
+		return nil
+	}
+	return found(fmt.Errorf("move %s: %s and the same with a mark are taken; take one away", printable(s.path(l)), printable(target)))
+}
+
+// rights is what to do about a refusal.
+func rights(err error) string {
+	if errors.Is(err, fs.ErrPermission) {
+		return "; check the user's rights on the directory, or use after_delivery: keep"
+	}
+	return ""
+}
