@@ -63,8 +63,14 @@ func (k *sink) Send(ctx context.Context, m *sdk.Message) (err error) {
 	k.sent.begin(m)
 	open := true // also if what follows panics
 	defer func() { k.sent.end(m, err == nil && !open, open) }()
-	broken := false
-	open, broken, err = k.attempt(ctx, m, at)
+	broken, stale := false, false
+	open, broken, stale, err = k.attempt(ctx, m, at)
+	if stale && err != nil && !open && broken && ctx.Err() == nil {
+		// One that lay idle may have been closed by the server long ago, and others with
+		// it. What breaks on a new one as well has another reason.
+		k.pool.dropIdle()
+		open, broken, _, err = k.attempt(ctx, m, at)
+	}
 	if err != nil && !open && broken {
 		k.cleanUp(ctx, at)
 	}
@@ -72,19 +78,20 @@ func (k *sink) Send(ctx context.Context, m *sdk.Message) (err error) {
 }
 
 // attempt sends the message on one connection. open is as in deliver; broken says
-// that the connection did not live to clean up.
-func (k *sink) attempt(ctx context.Context, m *sdk.Message, at place) (open, broken bool, err error) {
+// that the connection did not live to clean up, stale that it was used before.
+func (k *sink) attempt(ctx context.Context, m *sdk.Message, at place) (open, broken, stale bool, err error) {
 	c, err := k.pool.acquire(ctx)
 	if err != nil {
-		return false, false, err
+		return false, false, false, err
 	}
 	defer k.pool.release(c)
+	stale = c.used
 	open, err = k.deliver(ctx, c, m, at)
 	if err != nil && !open && !c.isDead() {
 		// The connection is in step, so this is the cheapest moment to clean up.
 		_ = c.run(ctx, func() error { return c.ftp.Delete(join(c.absolute(k.props.TemporaryDirectory), at.temporary)) })
 	}
-	return open, c.isDead(), err
+	return open, c.isDead(), stale, err
 }
 
 // deliver returns with open set if the message may have arrived in spite of the

@@ -19,6 +19,7 @@ import (
 
 	"github.com/fairlead-io/fairlead/demo/ftpd"
 	"github.com/fairlead-io/fairlead/sdk"
+	"github.com/fairlead-io/fairlead/sdk/adaptertest"
 	"github.com/fairlead-io/fairlead/sdk/files"
 )
 
@@ -402,4 +403,19 @@ func TestTheTimeInANameIsTheMessagesOwn(t *testing.T) {
 		t.Errorf("the server has %q, want %s", got, want)
 	}
 	wantProbe(t, newSink(t, props), m, sdk.Arrived)
+}
+
+func TestAnIdleConnectionThatWasCutCostsNoAttempt(t *testing.T) {
+	s := startServer(t, ftpd.Config{})
+	proxy := adaptertest.NewProxy(t, s.Addr())
+	k := newSink(t, with(s.props, "address", proxy.Addr, "name", "{{ftp.name}}"))
+	for range 3 {
+		if err := k.Send(testContext(t), newMessage(t, []byte("content"), "ftp.name", "a")); err != nil {
+			t.Fatal(err)
+		}
+		proxy.Cut()
+	}
+	if got := s.names(t); !slices.Equal(got, []string{"a"}) {
+		t.Errorf("the server has %q", got)
+	}
 }

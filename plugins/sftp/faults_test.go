@@ -129,6 +129,20 @@ func TestAnIdleConnectionThatWasCutIsReplaced(t *testing.T) {
 	}
 }
 
+func TestAnIdleConnectionThatWasCutCostsNoAttempt(t *testing.T) {
+	s := startServer(t)
+	k := newSink(t, with(s.props, "name", "{{sftp.name}}")) // which nothing is asked about before
+	for range 3 {
+		if err := k.Send(testContext(t), newMessage(t, "content")); err != nil {
+			t.Fatal(err)
+		}
+		s.cut()
+	}
+	if got := s.names(t); !slices.Equal(got, []string{"a"}) {
+		t.Errorf("the server has %q", got)
+	}
+}
+
 func TestConnectionsAreNotUsedForLongerThanAllowed(t *testing.T) {
 	s := startServer(t)
 	src := newSource(t, with(s.props, "max_connection_age", "1ns"))

@@ -138,15 +138,26 @@ func (p *pool) with(ctx context.Context, do func(s *session) error) error {
 	}
 }
 
+// dropIdle ends the idle sessions, so that new ones are made.
+func (p *pool) dropIdle() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dropIdleLocked()
+}
+
+func (p *pool) dropIdleLocked() {
+	for _, s := range p.idle {
+		s.kill()
+	}
+	p.idle = nil
+}
+
 // close ends the idle sessions; those in use end when they are released.
 func (p *pool) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closed = true
-	for _, s := range p.idle {
-		s.kill()
-	}
-	p.idle = nil
+	p.dropIdleLocked()
 	if p.reaper != nil {
 		p.reaper.Stop()
 	}

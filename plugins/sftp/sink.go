@@ -72,16 +72,29 @@ func (k *sink) Send(ctx context.Context, m *sdk.Message) error {
 	if err != nil {
 		return err
 	}
+	stale, err := k.once(ctx, m, name)
+	if !stale || ctx.Err() != nil {
+		return err
+	}
+	// One that lay idle may have been closed by the server long ago, and others with it.
+	// What breaks on a new one as well has another reason.
+	k.pool.dropIdle()
+	_, err = k.once(ctx, m, name)
+	return err
+}
+
+// once is Send on connections as they are; stale is as in attempt.
+func (k *sink) once(ctx context.Context, m *sdk.Message, name string) (stale bool, err error) {
 	arrived := false
 	err = k.pool.with(ctx, func(c *session) (err error) {
 		arrived, err = k.prepare(ctx, c, m, name)
 		return err
 	})
 	if err != nil {
-		return sdk.Disconnected(fmt.Errorf("look at %s: %w", k.props.Directory, err))
+		return false, sdk.Disconnected(fmt.Errorf("look at %s: %w", k.props.Directory, err))
 	}
 	if arrived {
-		return nil
+		return false, nil
 	}
 	return k.attempt(ctx, m, name)
 }
@@ -100,25 +113,28 @@ func (k *sink) prepare(ctx context.Context, c *session, m *sdk.Message, name str
 	return arrived, k.removeTemps(ctx, c, m.ID)
 }
 
-// attempt uploads and renames, on one connection.
-func (k *sink) attempt(ctx context.Context, m *sdk.Message, name string) error {
+// attempt uploads and renames, on one connection. stale says that this was one that
+// was used before and broke, and that nothing has arrived.
+func (k *sink) attempt(ctx context.Context, m *sdk.Message, name string) (stale bool, err error) {
 	c, err := k.pool.acquire(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer k.pool.release(c)
+	used := c.used
 	temp := path.Join(k.props.TemporaryDirectory, files.AttemptName(m.ID))
 	if err := k.upload(ctx, c, temp, m.Body()); err != nil {
+		stale = used && c.isDead()
 		k.discard(ctx, c, temp, m.ID)
-		return err
+		return stale, err
 	}
 	target := path.Join(k.props.Directory, name)
 	err = c.run(ctx, func() error { return k.rename(c, temp, target) })
 	if err == nil {
-		return nil
+		return false, nil
 	}
 	k.discard(ctx, c, temp, m.ID)
-	return fmt.Errorf("give the file the name %s: %w", target, err)
+	return false, fmt.Errorf("give the file the name %s: %w", target, err)
 }
 
 // rename gives the whole file its final name.
