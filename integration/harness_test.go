@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fairlead-io/fairlead/demo/cluster"
+	"github.com/fairlead-io/fairlead/internal/freeport"
 )
 
 // serverUID is the user whom the servers' sessions run as.
@@ -119,7 +120,12 @@ func startServer(t testing.TB, name string, env ...string) *server {
 	if err := os.Chmod(dir, 0o755); err != nil { // its sessions run as another user
 		t.Fatal(err)
 	}
-	port := freePort(t)
+	first, release, err := freeport.Take(6) // some servers use those behind it, too
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(release)
+	port := strconv.Itoa(first)
 	cmd := exec.Command(script, dir, port)
 	cmd.Env = append(os.Environ(), append(env, fmt.Sprintf("OWNER_PID=%d", os.Getpid()))...)
 	out, err := cmd.CombinedOutput()
@@ -139,33 +145,6 @@ func startServer(t testing.TB, name string, env ...string) *server {
 		}
 	}
 	return s
-}
-
-// freePort finds a port with four free ones behind it, as some servers need.
-func freePort(t testing.TB) string {
-	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		l.Close()
-		free := true
-		for i := range 5 {
-			next, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+i))
-			if err != nil {
-				free = false
-				break
-			}
-			next.Close()
-		}
-		if free {
-			return strconv.Itoa(port)
-		}
-	}
-	t.Fatal("no free ports")
-	return ""
 }
 
 // put makes a file appear at once and whole in a server's directory, owned by the

@@ -12,10 +12,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 
+	"github.com/fairlead-io/fairlead/internal/freeport"
 	"github.com/fairlead-io/fairlead/runtime/api"
 )
 
@@ -40,14 +42,19 @@ type Config struct {
 	Wrap func(node int, command []string) []string
 }
 
-// fixedPorts are what nodes with addresses of their own listen on: gossip, cluster,
-// http.
-var fixedPorts = []int{7946, 7947, 7948}
+const (
+	// portsOfANode lie in a row: gossip, cluster, http.
+	portsOfANode = 3
+	// fixedPort is the first of nodes with addresses of their own.
+	fixedPort = 7946
+)
 
 // Cluster is a set of node processes.
 type Cluster struct {
 	cfg   Config
 	Nodes []*Node
+	// release gives the ports back.
+	release []func()
 }
 
 // Node is one node: a directory that outlives its processes.
@@ -71,11 +78,12 @@ func Start(cfg Config) (*Cluster, error) {
 	if cfg.Profile == "" {
 		cfg.Profile = "local"
 	}
-	ports, err := ports(&cfg)
-	if err != nil {
-		return nil, err
-	}
 	c := &Cluster{cfg: cfg}
+	ports, err := c.ports()
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	cfg = c.cfg
 	var ca *authority
 	if cfg.TLS {
 		if ca, err = newAuthority(); err != nil {
@@ -84,7 +92,7 @@ func Start(cfg Config) (*Cluster, error) {
 	}
 	var join []string
 	for i := range cfg.Nodes {
-		join = append(join, at(cfg.Addresses[i], ports[i][0]))
+		join = append(join, at(cfg.Addresses[i], ports[i]))
 	}
 	for i := range cfg.Nodes {
 		name := "node-" + string(rune('a'+i))
@@ -105,51 +113,29 @@ func Start(cfg Config) (*Cluster, error) {
 	return c, nil
 }
 
-// ports returns the three ports of every node, and fills in the addresses.
-func ports(cfg *Config) ([][]int, error) {
-	if n := len(cfg.Addresses); n != 0 && n != cfg.Nodes {
-		return nil, fmt.Errorf("%d addresses for %d nodes; give one for each, or none", n, cfg.Nodes)
+// ports returns the first of each node's ports, and fills in the addresses.
+func (c *Cluster) ports() (first []int, err error) {
+	if n := len(c.cfg.Addresses); n != 0 && n != c.cfg.Nodes {
+		return nil, fmt.Errorf("%d addresses for %d nodes; give one for each, or none", n, c.cfg.Nodes)
 	}
-	all := make([][]int, cfg.Nodes)
-	if len(cfg.Addresses) > 0 {
-		for i := range all {
-			all[i] = fixedPorts
+	if len(c.cfg.Addresses) > 0 {
+		return slices.Repeat([]int{fixedPort}, c.cfg.Nodes), nil
+	}
+	for range c.cfg.Nodes {
+		port, release, err := freeport.Take(portsOfANode)
+		if err != nil {
+			return nil, err
 		}
-		return all, nil
+		c.release = append(c.release, release)
+		c.cfg.Addresses = append(c.cfg.Addresses, "127.0.0.1")
+		first = append(first, port)
 	}
-	free, err := freePorts(cfg.Nodes * len(fixedPorts))
-	for i := range all {
-		cfg.Addresses = append(cfg.Addresses, "127.0.0.1")
-		if err == nil {
-			all[i] = free[len(fixedPorts)*i:][:len(fixedPorts)]
-		}
-	}
-	return all, err
+	return first, nil
 }
 
 func at(address string, port int) string { return net.JoinHostPort(address, strconv.Itoa(port)) }
 
-// freePorts finds loopback ports that are free for TCP and UDP just now.
-func freePorts(n int) ([]int, error) {
-	var ports []int
-	for len(ports) < n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("find a free port: %w", err)
-		}
-		defer l.Close() // held until all are found, so that they differ
-		port := l.Addr().(*net.TCPAddr).Port
-		u, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err != nil {
-			continue
-		}
-		defer u.Close()
-		ports = append(ports, port)
-	}
-	return ports, nil
-}
-
-func (n *Node) configure(ports []int, join []string, ca *authority) error {
+func (n *Node) configure(port int, join []string, ca *authority) error {
 	if err := os.MkdirAll(n.Dir, 0o700); err != nil {
 		return fmt.Errorf("directory of %s: %w", n.Name, err)
 	}
@@ -169,7 +155,7 @@ cluster:
   profile: %s
 log: {level: info, format: text}
 `, n.Name, filepath.Join(n.Dir, "data"), n.cfg.Adapters,
-		at(n.address, ports[0]), at(n.address, ports[1]), at(n.address, ports[2]), n.socket, n.cfg.Nodes,
+		at(n.address, port), at(n.address, port+1), at(n.address, port+2), n.socket, n.cfg.Nodes,
 		strings.Join(join, ", "), n.cfg.Profile)
 	if ca != nil {
 		if err := ca.issue(n.Dir, n.Name, n.address); err != nil {
@@ -226,6 +212,9 @@ func (c *Cluster) Close() error {
 		if n.PID() != 0 {
 			errs = append(errs, n.Kill())
 		}
+	}
+	for _, release := range c.release {
+		release()
 	}
 	return errors.Join(errs...)
 }

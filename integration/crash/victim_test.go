@@ -5,8 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fairlead-io/fairlead/internal/freeport"
 	"github.com/fairlead-io/fairlead/runtime/api"
 	"github.com/fairlead-io/fairlead/runtime/exchange"
 )
@@ -48,12 +47,16 @@ func newVictim(t testing.TB) *victim {
 	}
 	v := &victim{t: t, dir: dir}
 	t.Cleanup(func() { v.clean() })
-	ports := freePorts(t, 3)
+	port, release, err := freeport.Take(3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(release)
 	file := fmt.Sprintf(`
 node: {name: node-a, data_dir: %q, adapter_dirs: [%q]}
 listen: {gossip: "127.0.0.1:%d", cluster: "127.0.0.1:%d", http: "127.0.0.1:%d", socket: %q}
 cluster: {name: crash, bootstrap_expect: 1, profile: local}
-`, v.data(), adapters(t), ports[0], ports[1], ports[2], v.socket())
+`, v.data(), adapters(t), port, port+1, port+2, v.socket())
 	if err := os.WriteFile(v.file(), []byte(file), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -85,30 +88,6 @@ func adapters(t testing.TB) string {
 		}
 	}
 	return dir
-}
-
-// freePorts finds loopback ports that are free for TCP and UDP. They are not among
-// those that the system gives to connections, so that they are free at a restart, too.
-func freePorts(t testing.TB, n int) (ports []int) {
-	t.Helper()
-	for range 1000 {
-		port := 20_000 + rand.IntN(10_000)
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err != nil {
-			continue
-		}
-		defer l.Close() // held until all are found, so that they differ
-		u, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err != nil {
-			continue
-		}
-		defer u.Close()
-		if ports = append(ports, port); len(ports) == n {
-			return ports
-		}
-	}
-	t.Fatal("no free ports")
-	return nil
 }
 
 // start starts the node's process and returns when it serves.

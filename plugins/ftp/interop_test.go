@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fairlead-io/fairlead/internal/freeport"
 	"github.com/fairlead-io/fairlead/sdk"
 	"github.com/fairlead-io/fairlead/sdk/files"
 )
@@ -51,12 +51,11 @@ func startReal(t testing.TB, name string, settings ...string) *realServer {
 			t.Fatal(err)
 		}
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	port, release, err := freeport.Take(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := listener.Addr().(*net.TCPAddr).Port
-	listener.Close()
+	t.Cleanup(release)
 	cmd := exec.Command(filepath.Join(scripts, "start-"+name), dir, fmt.Sprint(port))
 	cmd.Env = append(os.Environ(), append(settings, fmt.Sprintf("OWNER_PID=%d", os.Getpid()))...)
 	out, err := cmd.CombinedOutput()

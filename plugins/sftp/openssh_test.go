@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/rand"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fairlead-io/fairlead/internal/freeport"
 	"github.com/fairlead-io/fairlead/sdk"
 )
 
@@ -35,12 +35,11 @@ func startOpenSSH(t testing.TB, settings ...string) (dir string, props map[strin
 			t.Fatal(err)
 		}
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	port, release, err := freeport.Take(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := listener.Addr().(*net.TCPAddr).Port
-	listener.Close()
+	t.Cleanup(release)
 	cmd := exec.Command(filepath.Join(scripts, "start-sshd"), dir, fmt.Sprint(port))
 	cmd.Env = append(os.Environ(), append(settings, fmt.Sprintf("OWNER_PID=%d", os.Getpid()))...)
 	out, err := cmd.CombinedOutput()

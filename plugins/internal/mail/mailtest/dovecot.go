@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/fairlead-io/fairlead/internal/freeport"
 )
 
 // Dovecot is a running server. POP3 is on Port, POP3S on Port+1, IMAP on Port+2,
@@ -43,7 +45,12 @@ func StartDovecot(t testing.TB, settings ...string) *Dovecot {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	start := exec.Command(filepath.Join(scripts, "start-dovecot"), dir, strconv.Itoa(freePorts(t)))
+	port, release, err := freeport.Take(4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(release)
+	start := exec.Command(filepath.Join(scripts, "start-dovecot"), dir, strconv.Itoa(port))
 	start.Env = append(append(os.Environ(), fmt.Sprintf("OWNER_PID=%d", os.Getpid()), "START_TIMEOUT=60"), settings...)
 	out, err := start.CombinedOutput()
 	if err != nil {
@@ -58,9 +65,8 @@ func StartDovecot(t testing.TB, settings ...string) *Dovecot {
 	for _, m := range regexp.MustCompile(`(\w+)=(\S+)`).FindAllStringSubmatch(string(out), -1) {
 		said[m[1]] = m[2]
 	}
-	port, err := strconv.Atoi(said["port"])
-	if err != nil {
-		t.Fatalf("dovecot says %q", out)
+	if said["port"] != strconv.Itoa(port) {
+		t.Fatalf("dovecot says %q, want port %d", out, port)
 	}
 	return &Dovecot{
 		Host: said["host"], Port: port, User: said["user"], Password: said["password"],
@@ -132,31 +138,4 @@ func serverScripts(t testing.TB) string {
 		t.Skip("no scripts for real servers: set FAIRLEAD_SERVERS to their folder")
 	}
 	return dir
-}
-
-// freePorts finds four free ports in a row and returns the first.
-func freePorts(t testing.TB) int {
-	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		first := l.Addr().(*net.TCPAddr).Port
-		l.Close()
-		free := true
-		for i := range 4 {
-			l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(first+i)))
-			if err != nil {
-				free = false
-				break
-			}
-			l.Close()
-		}
-		if free {
-			return first
-		}
-	}
-	t.Fatal("no four free ports in a row")
-	return 0
 }
