@@ -74,6 +74,12 @@ type Env struct {
 	Endpoint string
 	// Host and Node say where it runs.
 	Host, Node string
+	// Cluster identifies the cluster among all others, also among those of its name.
+	Cluster string
+	// Epoch is the fencing token of the ownership under which the process runs: it is
+	// larger at every owner after this one. Two processes of one endpoint may have the
+	// same, one after the other. 0 where a host runs on every node.
+	Epoch uint64
 	// Ordered asks a source to give its items in their order: a polled one lists
 	// them in it, a pushed one delivers the next item only when it has got the
 	// verdict on the one before.

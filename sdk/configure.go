@@ -65,6 +65,7 @@ func (s *session) openAll(c *adapterpb.Configure) {
 func (s *session) open(c *adapterpb.Configure, ec *adapterpb.Endpoint) (location, error) {
 	e := newEndpoint(s, ec)
 	env := Env{Endpoint: ec.GetName(), Host: c.GetHost(), Node: c.GetNode(), Log: e.log,
+		Cluster: c.GetCluster(), Epoch: c.GetEpoch(),
 		Ordered: ec.GetReceive() && ec.GetOrdered(), MaxInFlight: int(max(1, ec.GetMaxInFlight()))}
 	ctx, cancel := context.WithTimeout(s.ctx, openEndpointLimit)
 	defer cancel()

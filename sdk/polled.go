@@ -312,6 +312,11 @@ func (l *polled) mergeLocked(items []Item, started time.Time) merged {
 			l.log.Warn("two items under one key: the second is ignored", "key", key)
 			continue
 		}
+		if e.held && it.Version != e.item.Version {
+			// Once it was let through it stays so: to leave it out of a complete listing
+			// would say that it is gone.
+			e.since = now
+		}
 		e.item, e.listed = it, true
 		e.held = it.StableFor > 0 && started.Sub(e.since) < it.StableFor
 		if !e.held {

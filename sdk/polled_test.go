@@ -126,6 +126,40 @@ func TestItemsAreHeldBackUntilStable(t *testing.T) {
 	})
 }
 
+// Where one key stands for all versions of an item, the version has to stay the same,
+// until the item is let through: then it is listed whatever happens to it.
+func TestItemsOfOneKeyAreHeldBackUntilTheirVersionIsStable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var items shared[[]Item]
+		f := listing()
+		f.list = func(context.Context) ([]Item, error) { return items.get(), nil }
+		r := newSide(t, f.adapter(), 1, "in")
+		r.lease(time.Hour)
+		for _, version := range []string{"1", "2", "3"} {
+			items.set([]Item{{Key: "x", Version: version, StableFor: 3 * time.Second}})
+			r.tell(&adapterpb.ToAdapter{Kind: &adapterpb.ToAdapter_Poll{Poll: &adapterpb.Poll{Location: "in"}}})
+			time.Sleep(2900 * time.Millisecond)
+			synctest.Wait()
+			if got := r.lastKeys(); got != "" {
+				t.Errorf("version %s: listed %q while the item grew", version, got)
+			}
+		}
+		time.Sleep(3100 * time.Millisecond)
+		synctest.Wait()
+		if got := r.lastKeys(); got != "x" {
+			t.Errorf("listed %q after 3 s without a change, want x", got)
+		}
+		items.set([]Item{{Key: "x", Version: "4", StableFor: 3 * time.Second}})
+		r.tell(&adapterpb.ToAdapter{Kind: &adapterpb.ToAdapter_Poll{Poll: &adapterpb.Poll{Location: "in"}}})
+		time.Sleep(100 * time.Millisecond)
+		synctest.Wait()
+		if got := r.lastKeys(); got != "x" {
+			t.Errorf("listed %q when an item that was let through has changed, want it still", got)
+		}
+		r.end()
+	})
+}
+
 // An earlier owner may have left a fate for whatever is there at the start. A
 // listing without it would have the fate forgotten, and the item be delivered again.
 func TestNothingIsListedWhileWhatWasThereAtTheStartIsHeldBack(t *testing.T) {

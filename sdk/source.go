@@ -24,13 +24,17 @@ type Item struct {
 	// Such an item is never settled; it is known as delivered for as long as it is
 	// listed.
 	Kept bool
-	// StableFor holds the item back until it has been listed under the same key
-	// for this long. With a key that contains size and time this is the guard
-	// against files that are still being written. 0: take it at once.
+	// StableFor holds the item back until it has been listed under the same key, with
+	// the same Version, for this long. With a key or a version that contains size and
+	// time this is the guard against files that are still being written. 0: take it at
+	// once.
 	//
 	// A new process has seen nothing yet, so all of its first listing that has a
 	// StableFor waits, and the location with it: keep it to seconds.
 	StableFor time.Duration
+	// Version is what else must not change while StableFor passes, where the key is
+	// that of all versions of the item. It has no meaning beyond that.
+	Version string
 	// Handle is the adapter's own. It stays in the process and comes back in Open
 	// and Settle.
 	Handle any

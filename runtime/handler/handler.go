@@ -23,6 +23,9 @@ type Spec struct {
 	Binary Binary
 	// Host and Node say for whom; the adapter sees them.
 	Host, Node string
+	// Cluster and Epoch are the cluster's identity and the ownership's fencing token.
+	Cluster string
+	Epoch   uint64
 	// Endpoints of this handler. Their properties hold resolved secrets: they go
 	// over the process's private socket only.
 	Endpoints []*adapterpb.Endpoint
@@ -233,7 +236,7 @@ func open(inst *instance, s Spec) (*Handler, error) {
 
 func (h *Handler) configuration() *adapterpb.ToAdapter {
 	return &adapterpb.ToAdapter{Kind: &adapterpb.ToAdapter_Configure{Configure: &adapterpb.Configure{
-		Host: h.spec.Host, Node: h.spec.Node, Endpoints: h.spec.Endpoints,
+		Host: h.spec.Host, Node: h.spec.Node, Cluster: h.spec.Cluster, Epoch: h.spec.Epoch, Endpoints: h.spec.Endpoints,
 	}}}
 }
 

@@ -97,13 +97,13 @@ func groupOf(name string, h config.Host) string {
 }
 
 // handlers are a host's handlers, ready to be launched.
-func (n *Node) handlers(h hostPlan, lease host.Lease) []host.Handler {
+func (n *Node) handlers(h hostPlan, epoch uint64, lease host.Lease) []host.Handler {
 	var hs []host.Handler
 	for _, adapter := range sortedNames(h.endpoints) {
 		spec := host.Handler{
 			Adapter: adapter,
 			Launch: func(ctx context.Context, receive func(*adapterpb.FromAdapter)) (host.Process, error) {
-				return n.launch(ctx, h, adapter, lease, receive)
+				return n.launch(ctx, h, adapter, epoch, lease, receive)
 			},
 		}
 		for _, e := range h.endpoints[adapter] {
@@ -119,7 +119,7 @@ func (n *Node) handlers(h hostPlan, lease host.Lease) []host.Handler {
 }
 
 // launch starts one handler's process.
-func (n *Node) launch(ctx context.Context, h hostPlan, adapter string, lease host.Lease, receive func(*adapterpb.FromAdapter)) (host.Process, error) {
+func (n *Node) launch(ctx context.Context, h hostPlan, adapter string, epoch uint64, lease host.Lease, receive func(*adapterpb.FromAdapter)) (host.Process, error) {
 	binary, err := handler.Lookup(n.adapters, n.cfg.File.Node.AdapterDirs, adapter)
 	if err != nil {
 		return nil, err
@@ -140,7 +140,7 @@ func (n *Node) launch(ctx context.Context, h hostPlan, adapter string, lease hos
 		endpoints = append(endpoints, out)
 	}
 	p, err := handler.Start(ctx, handler.Spec{
-		Binary: binary, Host: h.name, Node: n.name, Endpoints: endpoints, Log: n.log,
+		Binary: binary, Host: h.name, Node: n.name, Cluster: n.ledger.ClusterID(), Epoch: epoch, Endpoints: endpoints, Log: n.log,
 		RuntimeDir: n.runDir(), Inherit: n.inherit(), Lease: lease.Deadline, Receive: receive,
 		Prepared: n.pool.Take(binary),
 	})

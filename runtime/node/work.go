@@ -187,7 +187,7 @@ func (w *work) newExchange(plan *groupPlan) *exchange.Exchange {
 func (w *work) startHost(ctx context.Context, c *crew, plan hostPlan) *host.Host {
 	failed := make(chan string, 1)
 	h := host.Start(host.Config{
-		Name: plan.name, Handlers: w.n.handlers(plan, w.lease), Exchange: c.exchange, Ports: w.n.ports,
+		Name: plan.name, Handlers: w.n.handlers(plan, w.tenure.Epoch, w.lease), Exchange: c.exchange, Ports: w.n.ports,
 		Lease: w.lease, Log: w.log, Restart: plan.restart,
 		Failed: func(reason string) { failed <- reason }, // called once
 	})

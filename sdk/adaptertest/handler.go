@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -98,6 +99,9 @@ func Start(t testing.TB, a sdk.Adapter, endpoints ...Endpoint) *Handler {
 	return h
 }
 
+// epochs makes each process that of a new owner.
+var epochs atomic.Uint64
+
 // StartWithoutLease is [Start] for a handler that may not act yet.
 func StartWithoutLease(t testing.TB, a sdk.Adapter, endpoints ...Endpoint) *Handler {
 	t.Helper()
@@ -110,7 +114,7 @@ func StartWithoutLease(t testing.TB, a sdk.Adapter, endpoints ...Endpoint) *Hand
 	}
 	h.stream = stream
 	go h.receive()
-	c := &adapterpb.Configure{Host: "test-host", Node: "test-node"}
+	c := &adapterpb.Configure{Host: "test-host", Node: "test-node", Cluster: "test-cluster", Epoch: epochs.Add(1)}
 	for _, e := range endpoints {
 		c.Endpoints = append(c.Endpoints, &adapterpb.Endpoint{
 			Name: e.Name, Receive: e.Receive, Properties: propertiesJSON(t, e.Properties),

@@ -1016,10 +1016,14 @@ func (*FromAdapter_Recalled) isFromAdapter_Kind() {}
 
 // Configure names every endpoint of this handler. Sent once, first.
 type Configure struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
-	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
-	Endpoints     []*Endpoint            `protobuf:"bytes,3,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Host      string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	Node      string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	Endpoints []*Endpoint            `protobuf:"bytes,3,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	// The cluster's identity, and the epoch of the group's ownership: what the process
+	// claims bears both. 0 in hosts that run on every node.
+	Cluster       string `protobuf:"bytes,4,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Epoch         uint64 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1073,6 +1077,20 @@ func (x *Configure) GetEndpoints() []*Endpoint {
 		return x.Endpoints
 	}
 	return nil
+}
+
+func (x *Configure) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *Configure) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
 }
 
 type Endpoint struct {
@@ -2830,11 +2848,13 @@ const file_sdk_proto_adapter_proto_rawDesc = "" +
 	" \x01(\v2\x1c.fairlead.adapter.v1.DrainedH\x00R\adrained\x12/\n" +
 	"\x04pong\x18\v \x01(\v2\x19.fairlead.adapter.v1.PongH\x00R\x04pong\x12;\n" +
 	"\brecalled\x18\f \x01(\v2\x1d.fairlead.adapter.v1.RecalledH\x00R\brecalledB\x06\n" +
-	"\x04kind\"p\n" +
+	"\x04kind\"\xa0\x01\n" +
 	"\tConfigure\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12;\n" +
-	"\tendpoints\x18\x03 \x03(\v2\x1d.fairlead.adapter.v1.EndpointR\tendpoints\"\xfc\x01\n" +
+	"\tendpoints\x18\x03 \x03(\v2\x1d.fairlead.adapter.v1.EndpointR\tendpoints\x12\x18\n" +
+	"\acluster\x18\x04 \x01(\tR\acluster\x12\x14\n" +
+	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\"\xfc\x01\n" +
 	"\bEndpoint\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\areceive\x18\x02 \x01(\bR\areceive\x12\x1e\n" +
