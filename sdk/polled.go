@@ -335,8 +335,9 @@ func (l *polled) mergeLocked(items []Item, started time.Time) merged {
 	for key, e := range l.items {
 		switch {
 		case e.listed:
-		case e.reading || e.settling:
-			// Under way: whether it is gone shows at the end.
+		case e.reading || e.settling || !e.taken.Before(started):
+			// Under way, or it was while the source was being listed, which may have
+			// given it another name: whether it is gone shows at the end, or next time.
 			m.offer = append(m.offer, wireItem(key, e.item))
 		case e.taken.IsZero() || now.Sub(e.taken) > forgetTaken:
 			delete(l.items, key)

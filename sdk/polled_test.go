@@ -160,6 +160,33 @@ func TestItemsOfOneKeyAreHeldBackUntilTheirVersionIsStable(t *testing.T) {
 	})
 }
 
+// A source may rename an item when it is read. A directory that is listed meanwhile can
+// show neither of the names.
+func TestAnItemThatIsReadWhileTheSourceIsListedIsNotTakenForGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		listing, rounds := listing("a"), 0
+		goOn := make(chan struct{})
+		whole := listing.list
+		listing.list = func(ctx context.Context) ([]Item, error) {
+			if rounds++; rounds == 2 {
+				<-goOn
+				return nil, nil
+			}
+			return whole(ctx)
+		}
+		r := newSide(t, listing.adapter(), 1, "in")
+		r.lease(time.Hour)
+		r.poll()
+		r.take("a")
+		close(goOn)
+		synctest.Wait()
+		if got := r.lastKeys(); got != "a" {
+			t.Errorf("listed %q, want a: it was there before, and is read", got)
+		}
+		r.end()
+	})
+}
+
 // An earlier owner may have left a fate for whatever is there at the start. A
 // listing without it would have the fate forgotten, and the item be delivered again.
 func TestNothingIsListedWhileWhatWasThereAtTheStartIsHeldBack(t *testing.T) {

@@ -30,9 +30,9 @@ type templatePart struct {
 // family with free names.
 var knownProperties = []string{
 	"fairlead.id", "fairlead.location", "fairlead.received_at", "fairlead.redelivered",
-	"ftp.name", "ftp.directory", "ftp.size", "ftp.modified",
-	"sftp.name", "sftp.directory", "sftp.size", "sftp.modified",
-	"file.name", "file.directory", "file.size", "file.modified",
+	"ftp.name", "ftp.path", "ftp.directory", "ftp.size", "ftp.modified",
+	"sftp.name", "sftp.path", "sftp.directory", "sftp.size", "sftp.modified",
+	"file.name", "file.path", "file.directory", "file.size", "file.modified",
 	"mail.message_id", "mail.uid", "mail.from", "mail.to", "mail.subject", "mail.date", "mail.header.",
 	"queue.message_id", "queue.destination", "queue.correlation_id", "queue.header.",
 	"custom.",
@@ -111,6 +111,16 @@ func (t Template) Unique() bool {
 		}
 	}
 	return false
+}
+
+// Properties are the context properties that the name is made from.
+func (t Template) Properties() (names []string) {
+	for _, p := range t.parts {
+		if p.property != "" {
+			names = append(names, p.property)
+		}
+	}
+	return names
 }
 
 // String returns the template as it was written.

@@ -49,7 +49,10 @@ func (p *place) source(properties map[string]any) adaptertest.SourceFixture {
 			t.Helper()
 			all := []string{}
 			for _, name := range names(t, p.dir) {
-				if name != "done" {
+				if claimed := strings.SplitN(name, "-", 6); strings.HasPrefix(name, ".fairlead-claim-") {
+					name = claimed[5] // it is there, under another name
+				}
+				if name != "done" && !strings.HasSuffix(name, ".ok") {
 					all = append(all, name)
 				}
 			}
@@ -69,6 +72,12 @@ func TestSourceConformance(t *testing.T) {
 		"stable": {map[string]any{"stable_for": "150ms"}, false},
 		"move":   {map[string]any{"stable_for": "0s", "after_delivery": "move", "move_to": "done"}, false},
 		"keep":   {map[string]any{"stable_for": "0s", "after_delivery": "keep"}, true},
+		"claim":  {map[string]any{"stable_for": "0s", "claim": true}, false},
+		"claim and move": {map[string]any{
+			"stable_for": "0s", "claim": true,
+			"after_delivery": "move", "move_to": "done/{{now:2006}}", "move_name": "{{file.name}}.{{file.size}}",
+		}, false},
+		"subdirectories": {map[string]any{"stable_for": "0s", "max_depth": 3, "exclude_directories": []string{"done"}}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			adaptertest.Source(t, adaptertest.SourceCase{

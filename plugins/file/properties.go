@@ -4,17 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/fairlead-io/fairlead/sdk"
 	"github.com/fairlead-io/fairlead/sdk/files"
-)
-
-// What becomes of a file after delivery: the values of after_delivery.
-const (
-	afterDelete = "delete"
-	afterMove   = "move"
-	afterKeep   = "keep"
 )
 
 // What a send does when the final name is taken: the values of if_exists.
@@ -26,11 +20,9 @@ const (
 // receiveProperties are the endpoint properties of a receive location.
 type receiveProperties struct {
 	files.Selection
-	Directory     string       `json:"directory" jsonschema:"required,minLength=1" jsonschema_description:"Directory to read, as an absolute path that means the same on every node that may own the host. Its subdirectories are not read."`
-	StableFor     sdk.Duration `json:"stable_for" jsonschema:"default=2s" jsonschema_description:"How long size and time of a file must not have changed before it is taken. 0s takes it at once: only where files appear whole, by a rename."`
-	AfterDelivery string       `json:"after_delivery" jsonschema:"enum=delete,enum=move,enum=keep,default=delete" jsonschema_description:"What happens to a delivered file: delete it, move it to move_to, or keep it where it is."`
-	MoveTo        string       `json:"move_to,omitempty" jsonschema_description:"Directory for after_delivery: move, on the same file system; made when missing. Relative to directory unless it is an absolute path."`
-	Marker        string       `json:"marker,omitempty" jsonschema_description:"Name of a file that must be in directory; without it the directory counts as out of reach. A guard against a file system that is not mounted: an empty mount point looks like a directory whose files are all gone."`
+	files.Taking
+	Directory string `json:"directory" jsonschema:"required,minLength=1" jsonschema_description:"Directory to read, as an absolute path that means the same on every node that may own the host."`
+	Marker    string `json:"marker,omitempty" jsonschema_description:"Name of a file that must be in directory; without it the directory counts as out of reach. A guard against a file system that is not mounted: an empty mount point looks like a directory whose files are all gone."`
 }
 
 // sendProperties are the endpoint properties of a send port.
@@ -52,24 +44,9 @@ func problem(property, format string, args ...any) error {
 
 // Validate finds what the schema cannot say.
 func (p receiveProperties) Validate() error {
-	errs := append(p.Selection.Problems(), checkDirectory(p.Directory), checkMarker(p.Marker))
-	switch {
-	case p.AfterDelivery == afterMove && p.MoveTo == "":
-		errs = append(errs, problem("move_to", "is missing; after_delivery: move needs a directory to move to"))
-	case p.AfterDelivery != afterMove && p.MoveTo != "":
-		errs = append(errs, problem("move_to", "has no effect with after_delivery: %s; want after_delivery: move", p.AfterDelivery))
-	case p.MoveTo != "" && p.moveTo() == filepath.Clean(p.Directory):
-		errs = append(errs, problem("move_to", "is the directory that is read; files would be taken again"))
-	}
+	errs := slices.Concat(p.Selection.Problems(), p.Taking.Problems(p.Directory))
+	errs = append(errs, checkDirectory(p.Directory), checkMarker(p.Marker))
 	return errors.Join(errs...)
-}
-
-// moveTo is move_to as an absolute path.
-func (p receiveProperties) moveTo() string {
-	if filepath.IsAbs(p.MoveTo) {
-		return filepath.Clean(p.MoveTo)
-	}
-	return filepath.Join(p.Directory, p.MoveTo)
 }
 
 // Validate finds what the schema cannot say.

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/fairlead-io/fairlead/sdk/files"
 )
 
 func TestDefaultsOfProperties(t *testing.T) {
@@ -11,7 +13,7 @@ func TestDefaultsOfProperties(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Pattern != "*" || r.StableFor.D() != 2*time.Second || r.AfterDelivery != afterDelete {
+	if r.Pattern != "*" || r.StableFor.D() != 2*time.Second || r.AfterDelivery != files.AfterDelete {
 		t.Errorf("receive defaults: %+v", r)
 	}
 	s, err := decode[sendProperties](t, map[string]any{"directory": "/out"})

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -21,11 +19,12 @@ import (
 // listBatch is how many entries of a directory are read at once.
 const listBatch = 1024
 
-// source reads one directory. Its methods keep no state.
+// source reads one directory. Besides its claims its methods keep no state.
 type source struct {
 	p      receiveProperties
 	env    sdk.Env
 	filter *files.Filter
+	claims *files.Claims
 }
 
 var _ sdk.PolledSource = (*source)(nil)
@@ -36,7 +35,7 @@ func openSource(_ context.Context, p receiveProperties, env sdk.Env) (sdk.Polled
 	if err != nil {
 		return nil, err
 	}
-	return &source{p: p, env: env, filter: filter}, nil
+	return &source{p: p, env: env, filter: filter, claims: files.NewClaims(env)}, nil
 }
 
 // Close implements sdk.PolledSource.
@@ -56,7 +55,8 @@ func stampOf(info fs.FileInfo) stamp {
 
 // found is a listed file: the Handle of its item.
 type found struct {
-	name  string // as it is on disk, of any bytes
+	name  string // its path in the directory, of any bytes
+	at    string // the path where it is, another one if it is claimed
 	stamp stamp
 }
 
@@ -65,22 +65,20 @@ func (f found) file() files.File {
 	return files.File{Name: f.name, Size: f.stamp.size, Modified: time.Unix(0, f.stamp.modified)}
 }
 
-// List returns the directory's regular files that the filter takes.
+// List returns the regular files that the filter takes.
 func (s *source) List(ctx context.Context) ([]sdk.Item, error) {
 	if err := reachable(s.p.Directory, s.p.Marker); err != nil {
 		return nil, err
 	}
-	dir, err := os.Open(s.p.Directory)
-	if err != nil {
-		return nil, sdk.Disconnected(fmt.Errorf("list directory: %w", err))
-	}
-	defer dir.Close()
-	var taken []found
 	now := time.Now()
-	for {
-		entries, err := dir.ReadDir(listBatch)
-		for _, e := range entries {
-			f, ok, err := s.look(e)
+	var taken []found
+	err := s.filter.Walk(ctx, func(ctx context.Context, dir string) ([]string, error) {
+		names, below, err := s.read(ctx, dir)
+		if err != nil {
+			return nil, sdk.Disconnected(fmt.Errorf("list directory: %w", err))
+		}
+		for _, n := range s.filter.Sift(dir, names, s.claims) {
+			f, ok, err := s.look(n)
 			if err != nil {
 				return nil, fmt.Errorf("list directory: %w", err)
 			}
@@ -88,61 +86,100 @@ func (s *source) List(ctx context.Context) ([]sdk.Item, error) {
 				taken = append(taken, f)
 			}
 		}
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, sdk.Disconnected(fmt.Errorf("list directory: %w", err))
-		}
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
+		return below, nil
+	}, s.isArchive)
+	if err != nil {
+		return nil, err
 	}
 	files.Sort(s.filter, taken, found.file)
 	items := make([]sdk.Item, len(taken))
 	for i, f := range taken {
-		items[i] = s.item(f)
+		items[i] = s.item(f, now)
 	}
 	return items, nil
 }
 
-// look decides about one entry. Symbolic links are left alone: they may point
-// anywhere, and deleting one does not delete what was delivered.
-func (s *source) look(e fs.DirEntry) (found, bool, error) {
-	if !e.Type().IsRegular() || e.Name() == s.p.Marker || s.filter.RejectsName(e.Name()) != "" {
+func (s *source) isArchive(dir string) bool {
+	return s.abs(dir) == s.p.Archive(s.p.Directory)
+}
+
+func (s *source) abs(path string) string { return filepath.Join(s.p.Directory, path) }
+
+// read returns the names of a directory's regular files and of its subdirectories.
+// Symbolic links are left alone: they may point anywhere, and deleting one does not
+// delete what was delivered.
+func (s *source) read(ctx context.Context, path string) (names, below []string, err error) {
+	dir, err := os.Open(s.abs(path))
+	if path != "" && errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil // it was taken away since the listing of the one above
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	defer dir.Close()
+	for {
+		entries, err := dir.ReadDir(listBatch)
+		for _, e := range entries {
+			switch {
+			case e.IsDir():
+				below = append(below, e.Name())
+			case e.Type().IsRegular() && (path != "" || e.Name() != s.p.Marker):
+				names = append(names, e.Name())
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return names, below, nil
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// look asks for size and time of one that is not rejected by its name.
+func (s *source) look(n files.Name) (found, bool, error) {
+	if n.Rejected != "" {
 		return found{}, false, nil
 	}
-	info, err := e.Info() // does not follow links
+	info, err := os.Lstat(s.abs(n.At))
 	if errors.Is(err, fs.ErrNotExist) {
 		return found{}, false, nil // taken by somebody since the listing
 	}
 	if err != nil {
 		return found{}, false, err
 	}
-	return found{e.Name(), stampOf(info)}, info.Mode().IsRegular(), nil
+	return found{n.Path, n.At, stampOf(info)}, info.Mode().IsRegular(), nil
 }
 
-func (s *source) item(f found) sdk.Item {
+func (s *source) item(f found, now time.Time) sdk.Item {
+	key, version := s.p.Identity(escapePath(s.abs(f.name)), s.versioned(f), now)
 	return sdk.Item{
-		Key: s.key(f),
+		Key: key,
 		Context: map[string]string{
-			"file.name":      readableName(f.name),
-			"file.directory": readableName(s.p.Directory),
+			"file.name":      readableName(filepath.Base(f.name)),
+			"file.path":      readableName(f.name),
+			"file.directory": readableName(filepath.Dir(s.abs(f.name))),
 			"file.size":      strconv.FormatInt(f.stamp.size, 10),
 			"file.modified":  time.Unix(0, f.stamp.modified).UTC().Format(time.RFC3339Nano),
 		},
 		Size:      f.stamp.size,
-		Kept:      s.p.AfterDelivery == afterKeep,
+		Kept:      s.p.AfterDelivery == files.AfterKeep,
 		StableFor: s.p.StableFor.D(),
+		Version:   version,
 		Handle:    f,
 	}
 }
 
-func (s *source) key(f found) string {
-	return fmt.Sprintf("%s:%d:%d", escapePath(filepath.Join(s.p.Directory, f.name)), f.stamp.size, f.stamp.modified)
+// versioned is the file's path with what tells this version of it from others.
+func (s *source) versioned(f found) string {
+	return fmt.Sprintf("%s:%d:%d", escapePath(s.abs(f.name)), f.stamp.size, f.stamp.modified)
 }
 
-func (s *source) path(f found) string { return filepath.Join(s.p.Directory, f.name) }
+// path is where the file is now.
+func (s *source) path(f found) string { return s.abs(s.claims.Now(f.name, f.at, s.versioned(f))) }
 
 func handle(item sdk.Item) (found, error) {
 	f, ok := item.Handle.(found)
@@ -158,6 +195,11 @@ func (s *source) Open(ctx context.Context, item sdk.Item) (*sdk.Content, error) 
 	f, err := handle(item)
 	if err != nil {
 		return nil, err
+	}
+	if s.p.Claim {
+		if err := s.claim(f); err != nil {
+			return nil, err
+		}
 	}
 	before, err := s.same(f)
 	if err != nil {
@@ -176,10 +218,32 @@ func (s *source) Open(ctx context.Context, item sdk.Item) (*sdk.Content, error) 
 	return sdk.Body(r), nil
 }
 
+// claim renames the file to where nobody else takes it, if it is not there already.
+func (s *source) claim(f found) error {
+	claimed, err := s.claims.Path(f.name, s.versioned(f))
+	if err != nil {
+		return err
+	}
+	from := s.path(f)
+	if from == s.abs(claimed) {
+		return nil
+	}
+	if err := moveNoReplace(from, s.abs(claimed)); err != nil {
+		return s.gone(fmt.Errorf("claim %q: %w", readableName(f.name), err))
+	}
+	s.claims.Made(claimed)
+	return nil
+}
+
 // same looks at a file again. It returns sdk.Gone if the name is free or belongs to
 // another version.
-func (s *source) same(f found) (fs.FileInfo, error) {
-	info, err := os.Lstat(s.path(f))
+func (s *source) same(f found) (info fs.FileInfo, err error) {
+	defer func() {
+		if sdk.IsGone(err) {
+			s.claims.Forget(f.name, s.versioned(f))
+		}
+	}()
+	info, err = os.Lstat(s.path(f))
 	if err != nil {
 		return nil, s.gone(err)
 	}
@@ -254,35 +318,53 @@ func (s *source) Settle(ctx context.Context, item sdk.Item) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	from := s.path(f)
 	switch s.p.AfterDelivery {
-	case afterDelete:
-		if err := os.Remove(s.path(f)); err != nil {
+	case files.AfterDelete:
+		if err := os.Remove(from); err != nil {
 			return s.gone(err)
 		}
-	case afterMove:
-		if err := s.move(f, item.Key); err != nil {
+	case files.AfterMove:
+		if err := s.move(f, from, item); err != nil {
 			return err
 		}
 	}
-	return syncPath(s.p.Directory)
+	s.claims.Forget(f.name, s.versioned(f))
+	s.removeDone(f)
+	return syncPath(filepath.Dir(from))
 }
 
-// move takes a file into move_to. A name that is taken there is never overwritten:
-// the newcomer's gets a mark, made from its key so that it is the same at every
-// attempt.
-func (s *source) move(f found, key string) error {
-	to := s.p.moveTo()
+// removeDone takes the file's own done file away, after the file: without it the file
+// would not be listed, and count as gone. If it stays behind, it is not taken.
+func (s *source) removeDone(f found) {
+	done := s.filter.DoneFile(f.name)
+	if done == "" {
+		return
+	}
+	if err := os.Remove(s.abs(done)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.env.Log.Warn("a file was delivered and its done file stays behind: take it away before a file of that name comes again", "done_file", done, "error", err)
+	}
+}
+
+// move takes a file to where move_to says. A name that is taken there is never
+// overwritten.
+func (s *source) move(f found, from string, item sdk.Item) error {
+	to, name, err := s.p.Target(s.p.Directory, f.name, item, time.Now())
+	if err != nil {
+		return err
+	}
 	if err := os.MkdirAll(to, 0o755); err != nil {
 		return fmt.Errorf("make move_to: %w", err)
 	}
-	err := moveNoReplace(s.path(f), filepath.Join(to, f.name))
+	err = moveNoReplace(from, filepath.Join(to, name))
 	if errors.Is(err, fs.ErrExist) {
-		mark := sha256.Sum256([]byte(key))
-		err = moveNoReplace(s.path(f), filepath.Join(to, f.name+"."+hex.EncodeToString(mark[:6])))
+		err = moveNoReplace(from, filepath.Join(to, files.Marked(name, item.Key)))
 	}
 	switch {
 	case errors.Is(err, syscall.EXDEV):
 		return fmt.Errorf("move: %w; move_to must be on the same file system as directory", err)
+	case errors.Is(err, fs.ErrExist):
+		return fmt.Errorf("move %q to %s: %w", readableName(f.name), to, files.ErrTaken)
 	case err != nil:
 		return s.gone(fmt.Errorf("move: %w", err))
 	}

@@ -36,11 +36,15 @@ type Selection struct {
 	MaxSize    int64        `json:"max_size" jsonschema:"minimum=0,default=0" jsonschema_description:"Size in bytes of the largest files that are taken; larger ones stay where they are. 0: any size."`
 	Sort       string       `json:"sort" jsonschema:"enum=modified,enum=name,enum=size,default=modified" jsonschema_description:"Order in which files are taken: by modified (oldest first), name, or size (smallest first). Equals go by name."`
 	Descending bool         `json:"descending" jsonschema:"default=false" jsonschema_description:"Turn the order round."`
+
+	MaxDepth           int      `json:"max_depth" jsonschema:"minimum=0,maximum=32,default=0" jsonschema_description:"How many levels of subdirectories are read, too. 0: none. Symbolic links, and directories whose names begin with a dot, are not entered."`
+	ExcludeDirectories []string `json:"exclude_directories,omitempty" jsonschema_description:"Patterns of names of subdirectories that are not read."`
+	DoneFile           string   `json:"done_file,omitempty" jsonschema_description:"Name of a file that must be there, too, before a file is taken: {{name}}.done (a.edi needs a.edi.done), {{stem}}.ok (a.ok), deleted after the file; or one for the directory, such as READY, which is left. Done files are not taken themselves."`
 }
 
 // File is what a listing says of a file.
 type File struct {
-	// Name in its directory.
+	// Name is its path in the location's directory. Patterns are about the last part.
 	Name string
 	// Size in bytes, -1 if the listing does not say.
 	Size int64
@@ -58,6 +62,9 @@ type Filter struct {
 	pattern   string
 	exclude   []string
 	regexp    *regexp.Regexp // nil: any name
+	done      *done          // nil: none is needed
+
+	excludeDirectories []string
 }
 
 // Problems are the findings of Validate, one [sdk.PropertyError] each.
@@ -80,6 +87,18 @@ func (s Selection) Problems() []error {
 	for i, pattern := range s.Exclude {
 		check(fmt.Sprintf("exclude.%d", i), pattern)
 	}
+	for i, pattern := range s.ExcludeDirectories {
+		check(fmt.Sprintf("exclude_directories.%d", i), pattern)
+	}
+	if len(s.ExcludeDirectories) > 0 && s.MaxDepth == 0 {
+		problem("exclude_directories", "has no effect with max_depth: 0, which reads no subdirectory")
+	}
+	if s.MaxDepth < 0 {
+		problem("max_depth", "is %d, want 0 (no subdirectories) or more", s.MaxDepth)
+	}
+	if why := s.doneProblem(); why != "" {
+		problem("done_file", "%s", why)
+	}
 	if _, err := s.compile(); err != nil {
 		problem("regexp", "is no regular expression of RE2: %v", errors.Unwrap(err))
 	}
@@ -90,6 +109,21 @@ func (s Selection) Problems() []error {
 		problem("max_size", "is %d, want 0 (any size) or more", s.MaxSize)
 	}
 	return errs
+}
+
+func (s Selection) doneProblem() string {
+	rest := strings.Replace(strings.Replace(s.DoneFile, doneName, "", 1), doneStem, "", 1)
+	switch {
+	case s.DoneFile == "":
+		return ""
+	case rest == "":
+		return "is the file's own name; want more, such as {{name}}.done"
+	case strings.ContainsAny(rest, "/{}"):
+		return fmt.Sprintf("%q contains a slash or a brace besides one {{name}} or {{stem}}; want a name in the same directory, such as {{name}}.done", s.DoneFile)
+	case strings.Contains(s.DoneFile, doneName) && strings.Contains(s.DoneFile, doneStem):
+		return fmt.Sprintf("%q has {{name}} and {{stem}}; want one of them", s.DoneFile)
+	}
+	return ""
 }
 
 // compile returns nil if there is no expression.
@@ -117,8 +151,11 @@ func (s Selection) Filter() (*Filter, error) {
 	if err := errors.Join(s.Problems()...); err != nil {
 		return nil, err
 	}
-	f := &Filter{selection: s, pattern: s.Pattern, exclude: slices.Clone(s.Exclude)}
+	f := &Filter{selection: s, pattern: s.Pattern, exclude: slices.Clone(s.Exclude), excludeDirectories: slices.Clone(s.ExcludeDirectories), done: parseDone(s.DoneFile)}
 	if s.IgnoreCase {
+		for i := range f.excludeDirectories {
+			f.excludeDirectories[i] = strings.ToLower(f.excludeDirectories[i])
+		}
 		f.pattern = strings.ToLower(f.pattern)
 		for i := range f.exclude {
 			f.exclude[i] = strings.ToLower(f.exclude[i])
@@ -132,9 +169,10 @@ func (s Selection) Filter() (*Filter, error) {
 // RejectsName says in words why no file of this name is taken, or "" if the name is
 // no reason. It is for those to whom size and time cost a question each.
 func (f *Filter) RejectsName(name string) string {
-	given, folded := name, name
+	given := path.Base(name)
+	folded := given
 	if f.selection.IgnoreCase {
-		folded = strings.ToLower(name)
+		folded = strings.ToLower(given)
 	}
 	if strings.HasPrefix(given, TemporaryPrefix) {
 		return "its name begins with " + TemporaryPrefix + ": Fairlead is writing it"
@@ -152,6 +190,9 @@ func (f *Filter) RejectsName(name string) string {
 	}
 	if f.regexp != nil && !f.regexp.MatchString(given) {
 		return fmt.Sprintf("regexp %q", f.selection.Regexp)
+	}
+	if f.done != nil && f.done.is(given) {
+		return fmt.Sprintf("done_file %q: it releases others", f.selection.DoneFile)
 	}
 	for i, pattern := range f.exclude {
 		if matches(pattern, folded) {
