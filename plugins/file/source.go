@@ -62,7 +62,7 @@ type found struct {
 
 // file is what the filter wants to know.
 func (f found) file() files.File {
-	return files.File{Name: f.name, Size: f.stamp.size, Modified: time.Unix(0, f.stamp.modified)}
+	return files.File{Name: f.name, Size: f.stamp.size, Modified: time.Unix(0, f.stamp.modified), Claimed: f.at != f.name}
 }
 
 // List returns the regular files that the filter takes.
@@ -349,14 +349,11 @@ func (s *source) removeDone(f found) {
 // move takes a file to where move_to says. A name that is taken there is never
 // overwritten.
 func (s *source) move(f found, from string, item sdk.Item) error {
-	to, name, err := s.p.Target(s.p.Directory, f.name, item, time.Now())
-	if err != nil {
-		return err
-	}
+	to, name := s.p.Target(s.p.Directory, f.name, item, time.Now())
 	if err := os.MkdirAll(to, 0o755); err != nil {
 		return fmt.Errorf("make move_to: %w", err)
 	}
-	err = moveNoReplace(from, filepath.Join(to, name))
+	err := moveNoReplace(from, filepath.Join(to, name))
 	if errors.Is(err, fs.ErrExist) {
 		err = moveNoReplace(from, filepath.Join(to, files.Marked(name, item.Key)))
 	}

@@ -25,6 +25,11 @@ func TestSourceConformance(t *testing.T) {
 		"stable": {[]any{"stable_for", "150ms"}, false},
 		"move":   {[]any{"stable_for", "0s", "after_delivery", "move", "move_to", "done"}, false},
 		"keep":   {[]any{"stable_for", "0s", "after_delivery", "keep"}, true},
+		"claim":  {[]any{"stable_for", "0s", "claim", true}, false},
+		"claim and move": {[]any{
+			"stable_for", "0s", "claim", true, "max_depth", 2,
+			"after_delivery", "move", "move_to", "done/{{now:2006}}", "move_name", "{{sftp.name}}.{{sftp.size}}",
+		}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			adaptertest.Source(t, adaptertest.SourceCase{
@@ -36,7 +41,13 @@ func TestSourceConformance(t *testing.T) {
 						Put:        s.write,
 						Replace:    s.write,
 						Remaining: func(t testing.TB) []string {
-							return slices.DeleteFunc(s.names(t), func(name string) bool { return name == "done" })
+							all := slices.DeleteFunc(s.names(t), func(name string) bool { return name == "done" })
+							for i, name := range all {
+								if strings.HasPrefix(name, ".fairlead-claim-") {
+									all[i] = strings.SplitN(name, "-", 6)[5] // it is there, under another name
+								}
+							}
+							return all
 						},
 						Down: s.down,
 						Up:   s.up,

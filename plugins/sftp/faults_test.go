@@ -29,10 +29,10 @@ func decodeLoosely(t testing.TB, props map[string]any) receiveProperties {
 		t.Fatal(err)
 	}
 	p := receiveProperties{
-		connection:    connection{Connections: 2, Timeout: sdk.Duration(time.Second)},
-		Selection:     files.Selection{Pattern: "*", Sort: files.SortModified},
-		Directory:     ".",
-		AfterDelivery: afterDelete,
+		connection: connection{Connections: 2, Timeout: sdk.Duration(time.Second)},
+		Selection:  files.Selection{Pattern: "*", Sort: files.SortModified},
+		Directory:  ".",
+		Taking:     files.Taking{AfterDelivery: files.AfterDelete},
 	}
 	if err := json.Unmarshal(data, &p); err != nil {
 		t.Fatal(err)

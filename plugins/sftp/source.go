@@ -3,14 +3,11 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"path"
-	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -25,12 +22,13 @@ import (
 // KiB, whose answers share the way there and back.
 const readAhead = 1 << 20
 
-// source is one receive location. Its methods keep no state but connections.
+// source is one receive location. Its methods keep no state but connections and claims.
 type source struct {
 	props  receiveProperties
 	env    sdk.Env
 	pool   *pool
 	filter *files.Filter
+	claims *files.Claims
 }
 
 var _ sdk.PolledSource = (*source)(nil)
@@ -45,7 +43,7 @@ func openSource(_ context.Context, p receiveProperties, env sdk.Env) (sdk.Polled
 		return nil, err
 	}
 	warnOfAnyHost(p.connection, env)
-	return &source{props: p, env: env, pool: connections, filter: filter}, nil
+	return &source{props: p, env: env, pool: connections, filter: filter, claims: files.NewClaims(env)}, nil
 }
 
 func warnOfAnyHost(c connection, env sdk.Env) {
@@ -62,18 +60,19 @@ func (s *source) Close() error {
 
 // listed is the version of a file that was in a listing: the Handle of its item.
 type listed struct {
-	name     string
+	name     string // its path in the directory
+	at       string // the path where it is, another one if it is claimed
 	size     int64
 	modified int64 // seconds since 1970: the protocol has no more
 }
 
-func listedOf(info fs.FileInfo) listed {
-	return listed{name: info.Name(), size: info.Size(), modified: info.ModTime().Unix()}
+func listedOf(n files.Name, info fs.FileInfo) listed {
+	return listed{name: n.Path, at: n.At, size: info.Size(), modified: info.ModTime().Unix()}
 }
 
 // file is what the filter wants to know.
 func (l listed) file() files.File {
-	return files.File{Name: l.name, Size: l.size, Modified: time.Unix(l.modified, 0)}
+	return files.File{Name: l.name, Size: l.size, Modified: time.Unix(l.modified, 0), Claimed: l.at != l.name}
 }
 
 // is reports whether this is what the server has now.
@@ -81,34 +80,78 @@ func (l listed) is(info fs.FileInfo) bool {
 	return info.Mode().IsRegular() && info.Size() == l.size && info.ModTime().Unix() == l.modified
 }
 
-func (s *source) path(l listed) string { return path.Join(s.props.Directory, l.name) }
+func (s *source) join(name string) string { return path.Join(s.props.Directory, name) }
 
-// List returns the directory's regular files that the filter takes. Symbolic links are
-// left alone: they may point anywhere, and deleting one does not delete what was
-// delivered.
+// path is where the file is now.
+func (s *source) path(l listed) string { return s.join(s.claims.Now(l.name, l.at, s.versioned(l))) }
+
+// versioned is the file's path with what tells this version of it from others.
+func (s *source) versioned(l listed) string {
+	return fmt.Sprintf("%s|%d|%s", printable(s.join(l.name)), l.size, time.Unix(l.modified, 0).UTC().Format(time.RFC3339))
+}
+
+// List returns the regular files that the filter takes. Symbolic links are left alone:
+// they may point anywhere, and deleting one does not delete what was delivered.
 func (s *source) List(ctx context.Context) ([]sdk.Item, error) {
-	var entries []fs.FileInfo
-	err := s.pool.with(ctx, func(c *session) (err error) {
-		entries, err = c.ReadDirContext(ctx, s.props.Directory)
-		return err
-	})
-	if err != nil {
-		return nil, outOfReach(fmt.Errorf("list %s: %w", s.props.Directory, err))
-	}
 	var taken []listed
 	now := time.Now()
-	for _, info := range entries {
-		l := listedOf(info)
-		if info.Mode().IsRegular() && s.filter.Rejects(l.file(), now) == "" {
-			taken = append(taken, l)
+	err := s.filter.Walk(ctx, func(ctx context.Context, dir string) ([]string, error) {
+		entries, err := s.read(ctx, dir)
+		if err != nil {
+			return nil, err
 		}
+		found, below := s.sift(dir, entries, now)
+		taken = append(taken, found...)
+		return below, nil
+	}, func(dir string) bool { return s.join(dir) == s.props.Archive(s.props.Directory) })
+	if err != nil {
+		return nil, err
 	}
 	files.Sort(s.filter, taken, listed.file)
 	items := make([]sdk.Item, len(taken))
 	for i, l := range taken {
-		items[i] = s.item(l)
+		items[i] = s.item(l, now)
 	}
 	return items, nil
+}
+
+// read returns what a directory holds.
+func (s *source) read(ctx context.Context, dir string) (entries []fs.FileInfo, err error) {
+	err = s.pool.with(ctx, func(c *session) error {
+		entries, err = c.ReadDirContext(ctx, s.join(dir))
+		if dir == "" || !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		// It was taken away since the listing of the one above, unless all is away.
+		entries = nil
+		_, err = c.Lstat(s.props.Directory)
+		return err
+	})
+	if err != nil {
+		return nil, outOfReach(fmt.Errorf("list %s: %w", printable(s.join(dir)), err))
+	}
+	return entries, nil
+}
+
+// sift returns the files of one directory that are taken, and its subdirectories.
+func (s *source) sift(dir string, entries []fs.FileInfo, now time.Time) (taken []listed, below []string) {
+	var names []string
+	var regular []fs.FileInfo
+	for _, info := range entries {
+		switch {
+		case info.IsDir():
+			below = append(below, info.Name())
+		case info.Mode().IsRegular():
+			names, regular = append(names, info.Name()), append(regular, info)
+		}
+	}
+	for i, n := range s.filter.Sift(dir, names, s.claims) {
+		l := listedOf(n, regular[i])
+		if n.Rejected == "" && s.filter.Rejects(l.file(), now) == "" {
+			taken = append(taken, l)
+		}
+	}
+	return taken, below
 }
 
 // outOfReach marks an error of the directory as a whole.
@@ -122,19 +165,21 @@ func outOfReach(err error) error {
 	return sdk.Disconnected(err)
 }
 
-func (s *source) item(l listed) sdk.Item {
-	modified := time.Unix(l.modified, 0).UTC().Format(time.RFC3339)
+func (s *source) item(l listed, now time.Time) sdk.Item {
+	key, version := s.props.Identity(printable(s.join(l.name)), s.versioned(l), now)
 	return sdk.Item{
-		Key: fmt.Sprintf("%s|%d|%s", printable(path.Clean(s.path(l))), l.size, modified),
+		Key: key,
 		Context: map[string]string{
-			"sftp.name":      printable(l.name),
-			"sftp.directory": printable(path.Clean(s.props.Directory)),
+			"sftp.name":      printable(path.Base(l.name)),
+			"sftp.path":      printable(l.name),
+			"sftp.directory": printable(path.Dir(s.join(l.name))),
 			"sftp.size":      strconv.FormatInt(l.size, 10),
-			"sftp.modified":  modified,
+			"sftp.modified":  time.Unix(l.modified, 0).UTC().Format(time.RFC3339),
 		},
 		Size:      l.size,
-		Kept:      s.props.AfterDelivery == afterKeep,
+		Kept:      s.props.AfterDelivery == files.AfterKeep,
 		StableFor: s.props.StableFor.D(),
+		Version:   version,
 		Handle:    l,
 	}
 }
@@ -155,9 +200,46 @@ func handle(item sdk.Item) (listed, error) {
 	return l, nil
 }
 
+// claim renames the file to where nobody else takes it, if it is not there already.
+func (s *source) claim(c *session, l listed) error {
+	claimed, err := s.claims.Path(l.name, s.versioned(l))
+	if err != nil {
+		return found(err)
+	}
+	from := s.path(l)
+	if from == s.join(claimed) {
+		return nil
+	}
+	// The protocol's own rename does not replace (version 3, section 6.5).
+	err = c.Rename(from, s.join(claimed))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if info, err := c.Lstat(s.join(claimed)); err != nil || !l.is(info) {
+			return s.same(c, l) // which says that it is gone, or that all is
+		}
+		// By an attempt whose answer got lost.
+	case err != nil:
+		return fmt.Errorf("claim: rename %s to %s: %w%s", printable(from), printable(path.Base(claimed)), err, claimRights(err))
+	}
+	s.claims.Made(claimed)
+	return nil
+}
+
+func claimRights(err error) string {
+	if errors.Is(err, fs.ErrPermission) {
+		return "; check the user's rights on the directory, or set claim: false"
+	}
+	return ""
+}
+
 // same looks at a file again. It returns [sdk.Gone] if the name is free or belongs to
 // another version.
-func (s *source) same(c *session, l listed) error {
+func (s *source) same(c *session, l listed) (err error) {
+	defer func() {
+		if sdk.IsGone(err) {
+			s.claims.Forget(l.name, s.versioned(l))
+		}
+	}()
 	info, err := c.Lstat(s.path(l))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -190,6 +272,11 @@ func (s *source) Open(ctx context.Context, item sdk.Item) (*sdk.Content, error) 
 		b := &body{source: s, listed: l, session: c, ctx: ctx}
 		stale := c.used
 		err = c.run(ctx, func() (err error) {
+			if s.props.Claim {
+				if err := s.claim(c, l); err != nil {
+					return err
+				}
+			}
 			if err := s.same(c, l); err != nil {
 				return err
 			}
@@ -292,38 +379,52 @@ func (s *source) Settle(ctx context.Context, item sdk.Item) error {
 		if err := s.same(c, l); err != nil {
 			return err
 		}
-		if s.props.AfterDelivery == afterMove {
-			return s.move(c, l, item.Key)
+		from := s.path(l)
+		if s.props.AfterDelivery == files.AfterMove {
+			if err := s.move(c, l, from, item); err != nil {
+				return err
+			}
+		} else if err := c.Remove(from); err != nil {
+			return fmt.Errorf("delete %s: %w%s", printable(from), err, rights(err))
 		}
-		if err := c.Remove(s.path(l)); err != nil {
-			return fmt.Errorf("delete %s: %w%s", printable(s.path(l)), err, rights(err))
-		}
+		s.claims.Forget(l.name, s.versioned(l))
+		s.removeDone(c, l)
 		return nil
 	})
 }
 
-// move takes a file into move_to. A name that is taken there is never overwritten: the
-// newcomer's gets a mark, made from its key so that it is the same at every attempt.
-func (s *source) move(c *session, l listed, key string) error {
-	to := s.props.moveTo()
-	if err := c.MkdirAll(to); err != nil {
-		return fmt.Errorf("make move_to: %w%s", err, rights(err))
+// removeDone takes the file's own done file away, after the file: without it the file
+// would not be listed, and count as gone. If it stays behind, it is not taken.
+func (s *source) removeDone(c *session, l listed) {
+	done := s.filter.DoneFile(l.name)
+	if done == "" {
+		return
 	}
-	mark := sha256.Sum256([]byte(key))
-	target := path.Join(to, l.name)
-	for _, name := range slices.Compact([]string{target, target + "." + hex.EncodeToString(mark[:6])}) {
+	if err := c.Remove(s.join(done)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.env.Log.Warn("a file was delivered and its done file stays behind: take it away before a file of that name comes again", "done_file", printable(done), "error", err)
+	}
+}
+
+// move takes a file to where move_to says. A name that is taken there is never
+// overwritten.
+func (s *source) move(c *session, l listed, from string, item sdk.Item) error {
+	to, base := s.props.Target(s.props.Directory, l.name, item, time.Now())
+	if err := c.MkdirAll(to); err != nil {
+		return fmt.Errorf("make move_to %s: %w%s", to, err, rights(err))
+	}
+	for _, name := range []string{path.Join(to, base), path.Join(to, files.Marked(base, item.Key))} {
 		if _, err := c.Lstat(name); err == nil {
 			continue // taken
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("look at %s: %w", printable(name), err)
 		}
 		// The protocol's own rename does not replace (version 3, section 6.5).
-		if err := c.Rename(s.path(l), name); err != nil {
-			return fmt.Errorf("move %s to %s: %w%s", printable(s.path(l)), printable(name), err, rights(err))
+		if err := c.Rename(from, name); err != nil {
+			return fmt.Errorf("move %s to %s: %w%s", printable(from), printable(name), err, rights(err))
 		}
 		return nil
 	}
-	return found(fmt.Errorf("move %s: %s and the same with a mark are taken; take one away", printable(s.path(l)), printable(target)))
+	return found(fmt.Errorf("move %s to %s: %w", printable(s.join(l.name)), printable(to), files.ErrTaken))
 }
 
 // rights is what to do about a refusal.

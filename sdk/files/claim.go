@@ -31,10 +31,15 @@ type Claims struct {
 	epoch    uint64
 
 	mu sync.Mutex
-	// made are claims of this process that no listing has shown yet: whoever has an
-	// older listing in hand knows the file by its former name.
+	// made are claims of this process that are not settled: whoever has an older listing
+	// in hand knows the file by its former name.
 	made map[string]bool
 }
+
+// madeMax bounds what is remembered of files that somebody else took away, after they
+// were claimed and before they were settled. What is forgotten is found by the next
+// listing.
+const madeMax = 100_000
 
 // NewClaims returns the claims of one receive location under one owner.
 func NewClaims(env sdk.Env) *Claims {
@@ -58,17 +63,21 @@ func (c *Claims) Path(name, key string) (string, error) {
 func (c *Claims) Made(claimed string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for some := range c.made {
+		if len(c.made) < madeMax {
+			break
+		}
+		delete(c.made, some)
+	}
 	c.made[claimed] = true
 }
 
 // Forget notes that the file is settled, or gone.
 func (c *Claims) Forget(name, key string) {
-	if claimed, err := c.Path(name, key); err == nil {
-		c.forget(claimed)
+	claimed, err := c.Path(name, key)
+	if err != nil {
+		return // it cannot have been claimed
 	}
-}
-
-func (c *Claims) forget(claimed string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.made, claimed)
@@ -106,7 +115,7 @@ func parse(base string) (location string, epoch uint64, name string, ok bool) {
 // original returns the name that a file of the given name had before it was claimed,
 // or says why it is not this location's to take. A file that is not claimed keeps its
 // name.
-func (c *Claims) original(dir, base string) (name, why string) {
+func (c *Claims) original(base string) (name, why string) {
 	location, epoch, name, ok := parse(base)
 	switch {
 	case !ok:
@@ -116,6 +125,5 @@ func (c *Claims) original(dir, base string) (name, why string) {
 	case epoch > c.epoch:
 		return base, fmt.Sprintf("it is claimed under epoch %d, and this owner's is %d: there is a later owner", epoch, c.epoch)
 	}
-	c.forget(dir + base) // from now on listings show it
 	return name, ""
 }

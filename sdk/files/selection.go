@@ -50,6 +50,8 @@ type File struct {
 	Size int64
 	// Modified is when it was written last, zero if the listing does not say.
 	Modified time.Time
+	// Claimed: it is there under another name (see [Claims]).
+	Claimed bool
 }
 
 // underWay end the names that programs give to files that they are still writing.
@@ -231,7 +233,9 @@ func (f *Filter) Rejects(file File, now time.Time) string {
 // Limit returns the most bytes that may be read of one file, 0 if any number.
 func (f *Filter) Limit() int64 { return f.selection.MaxSize }
 
-// Sort puts the listed into the order in which they are taken; of says what each is.
+// Sort puts the listed into the order in which they are taken; of says what each is. Of
+// two that differ by nothing the claimed one comes first, as it has to be gone before
+// the other can be claimed.
 func Sort[T any](f *Filter, listed []T, of func(T) File) {
 	slices.SortStableFunc(listed, func(x, y T) int {
 		a, b := of(x), of(y)
@@ -243,7 +247,13 @@ func Sort[T any](f *Filter, listed []T, of func(T) File) {
 			order = cmp.Compare(a.Size, b.Size)
 		}
 		order = cmp.Or(order, strings.Compare(a.Name, b.Name))
-		if f.selection.Descending {
+		switch {
+		case order == 0 && a.Claimed != b.Claimed:
+			if a.Claimed {
+				return -1
+			}
+			return 1
+		case f.selection.Descending:
 			return -order
 		}
 		return order

@@ -91,7 +91,7 @@ func TestProblemsNameThePropertyAndTheRemedy(t *testing.T) {
 
 func TestSort(t *testing.T) {
 	at := func(second int64) time.Time { return time.Unix(second, 0) }
-	listed := []File{{"b", 1, at(2)}, {"a", 3, at(2)}, {"d", 2, at(1)}, {"c", 2, at(3)}}
+	listed := []File{{"b", 1, at(2), false}, {"a", 3, at(2), false}, {"d", 2, at(1), false}, {"c", 2, at(3), false}}
 	for name, row := range map[string]struct {
 		sort       string
 		descending bool

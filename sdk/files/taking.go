@@ -120,23 +120,31 @@ func from(directory, to string) string {
 
 // Target is where a delivered file is moved: the directory, as seen from where the
 // location's is, and the name. name is the file's path in the location's directory,
-// item its item. Errors are [sdk.Permanent].
-func (t Taking) Target(directory, name string, item sdk.Item, now time.Time) (dir, base string, err error) {
+// item its item. A delivered file has to go somewhere: characters of its properties
+// that no name can have become _, and where move_name still makes no name of a file, the
+// file keeps its own.
+func (t Taking) Target(directory, name string, item sdk.Item, now time.Time) (dir, base string) {
 	m := &sdk.Message{Context: item.Context}
-	to, err := t.MoveTo.Expand(m, now)
-	if err != nil {
-		return "", "", err
-	}
 	below, base := path.Split(name)
 	if t.MoveName.String() != "" {
-		if base, err = t.MoveName.Expand(m, now); err != nil {
-			return "", "", err
-		}
-		if err := CheckName(base); err != nil {
-			return "", "", sdk.Permanent(fmt.Errorf("name %q, from move_name %q: %w", base, t.MoveName, err))
+		if made, err := t.MoveName.Expand(m, now); err == nil {
+			if made = strings.Map(usable, made); CheckName(made) == nil {
+				base = made
+			}
 		}
 	}
-	return path.Join(from(directory, to), below), base, nil
+	to, err := t.MoveTo.Expand(m, now)
+	if err != nil {
+		to = t.Archive(directory) // Problems lets {{now}} through only, which expands
+	}
+	return path.Join(from(directory, to), below), base
+}
+
+func usable(r rune) rune {
+	if r < ' ' || r == 0x7f || r == '/' || r == '\\' {
+		return '_'
+	}
+	return r
 }
 
 // Marked is another name for a file whose name is taken where it is moved: made from

@@ -40,7 +40,7 @@ func (f *Filter) Sift(dir string, names []string, claims *Claims) []Name {
 		prefix = dir + "/"
 	}
 	for i, base := range names {
-		original, why := claims.original(prefix, base)
+		original, why := claims.original(base)
 		n := Name{Path: prefix + original, At: prefix + base, Rejected: why}
 		if why == "" {
 			n.Rejected = f.RejectsName(original)

@@ -143,14 +143,19 @@ func TestTargetOfAMove(t *testing.T) {
 		if row.moveName != "" {
 			taking.MoveName = template(t, row.moveName)
 		}
-		dir, base, err := taking.Target("/in", row.file, item, now)
-		if got := path.Join(dir, base); err != nil || got != row.want {
-			t.Errorf("%s: %s, %v; want %s", name, got, err, row.want)
+		dir, base := taking.Target("/in", row.file, item, now)
+		if got := path.Join(dir, base); got != row.want {
+			t.Errorf("%s: %s, want %s", name, got, row.want)
 		}
 	}
-	out := Taking{MoveTo: template(t, "done"), MoveName: template(t, "{{file.directory}}")}
-	if _, _, err := out.Target("/in", "a", item, now); !sdk.IsPermanent(err) {
-		t.Errorf("error %v, want a permanent one for a name that leads elsewhere", err)
+	for given, want := range map[string]string{"/x/..": "_x_..", "a\tb": "a_b", ".": "a", "": "a", ".fairlead-x": "a"} {
+		odd := Taking{MoveTo: template(t, "done"), MoveName: template(t, "{{file.directory}}")}
+		if dir, base := odd.Target("/in", "a", sdk.Item{Context: map[string]string{"file.directory": given}}, now); dir != "/in/done" || base != want {
+			t.Errorf("%q: moved to %s as %q, want %q", given, dir, base, want)
+		}
+	}
+	if _, base := (Taking{MoveTo: template(t, "done"), MoveName: template(t, "{{file.size}}")}).Target("/in", "a", sdk.Item{}, now); base != "a" {
+		t.Errorf("without the property it is called %q, want its own name", base)
 	}
 }
 
