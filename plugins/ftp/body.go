@@ -10,6 +10,7 @@ import (
 	ftpclient "github.com/jlaffaye/ftp"
 
 	"github.com/fairlead-io/fairlead/sdk"
+	"github.com/fairlead-io/fairlead/sdk/files"
 )
 
 // Open starts to read one file. The content holds a connection until it is
@@ -25,7 +26,7 @@ func (s *source) Open(ctx context.Context, item sdk.Item) (*sdk.Content, error) 
 	s.times.take(f)
 	b, err := s.retrieve(ctx, f)
 	if err != nil {
-		s.times.forget(f.name)
+		s.forget(f, err)
 		return nil, err
 	}
 	return sdk.Body(b), nil
@@ -40,7 +41,10 @@ func (s *source) retrieve(ctx context.Context, f *file) (*body, error) {
 		b := &body{source: s, file: f, session: c, ctx: ctx}
 		again := c.used
 		err = c.run(ctx, func() (err error) {
-			b.response, err = c.ftp.Retr(join(c.absolute(s.props.Directory), f.name))
+			if err := s.claim(c, f); err != nil {
+				return err
+			}
+			b.response, err = c.ftp.Retr(join(c.absolute(s.props.Directory), s.at(f)))
 			return err
 		})
 		if err == nil {
@@ -65,6 +69,14 @@ func (s *source) retrieve(ctx context.Context, f *file) (*body, error) {
 	}
 }
 
+// forget drops what is known of a file that is not what we thought.
+func (s *source) forget(f *file, why error) {
+	s.times.forget(f.name)
+	if sdk.IsGone(why) {
+		s.claims.Forget(f.name, s.version(f))
+	}
+}
+
 // explainRefusal finds out whether a refused file is gone: servers use the same
 // reply for files that they do not let us read.
 func (s *source) explainRefusal(ctx context.Context, c *session, f *file, refusal error) error {
@@ -74,7 +86,7 @@ func (s *source) explainRefusal(ctx context.Context, c *session, f *file, refusa
 	}
 	missing := false
 	lookErr := c.run(ctx, func() error {
-		now, err := c.look(c.absolute(s.props.Directory), f.name)
+		now, err := c.look(c.absolute(s.props.Directory), s.at(f))
 		missing = err == nil && !now.exists
 		return err
 	})
@@ -136,10 +148,10 @@ func (b *body) Close() error {
 	}
 	b.source.pool.release(b.session)
 	if err != nil {
-		b.source.times.forget(b.file.name)
+		b.source.forget(b.file, err)
 		return err
 	}
-	if b.source.props.AfterDelivery == afterKeep {
+	if b.source.props.AfterDelivery == files.AfterKeep {
 		b.source.times.untake(b.file.name)
 	} else if b.ended && b.file.size >= 0 {
 		b.source.times.readWhole(b.file)

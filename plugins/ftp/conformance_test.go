@@ -3,6 +3,8 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/fairlead-io/fairlead/demo/ftpd"
@@ -77,21 +79,43 @@ func (r *restartable) received(t testing.TB) []adaptertest.Received {
 	return out
 }
 
+// remaining are the files that are there, claimed ones by their own names.
+func (r *restartable) remaining(t testing.TB) []string {
+	all := slices.DeleteFunc(r.names(t), func(name string) bool { return name == "done" })
+	for i, name := range all {
+		if strings.HasPrefix(name, ".fairlead-claim-") {
+			all[i] = strings.SplitN(name, "-", 6)[5]
+		}
+	}
+	return all
+}
+
 func TestConformance(t *testing.T) {
 	for name, cfg := range map[string]ftpd.Config{
 		"plain with MLSD":    {},
 		"explicit with LIST": {TLS: ftpd.Explicit, DisableMLSD: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, after := range []string{afterDelete, afterKeep} {
+			for after, properties := range map[string][]any{
+				files.AfterDelete: nil,
+				files.AfterKeep:   nil,
+				"claim":           {"after_delivery", "delete", "claim", true},
+				"claim and move": {
+					"after_delivery", "move", "claim", true, "max_depth", 2,
+					"move_to", "done/{{now:2006/01}}", "move_name", "{{ftp.name}}.{{ftp.size}}",
+				},
+			} {
 				t.Run("source, "+after, func(t *testing.T) {
+					if properties == nil {
+						properties = []any{"after_delivery", after}
+					}
 					adaptertest.Source(t, adaptertest.SourceCase{
-						Adapter: adapter(), NameProperty: "ftp.name", Kept: after == afterKeep,
+						Adapter: adapter(), NameProperty: "ftp.name", Kept: after == files.AfterKeep,
 						New: func(t testing.TB) adaptertest.SourceFixture {
 							r := newRestartable(t, cfg)
 							return adaptertest.SourceFixture{
-								Properties: with(r.props, "stable_for", "0s", "after_delivery", after),
-								Put:        r.put, Replace: r.put, Remaining: r.names, Down: r.down, Up: r.up,
+								Properties: with(with(r.props, "stable_for", "0s"), properties...),
+								Put:        r.put, Replace: r.put, Remaining: r.remaining, Down: r.down, Up: r.up,
 							}
 						},
 					})

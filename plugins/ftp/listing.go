@@ -28,28 +28,38 @@ type entry struct {
 // changes into the directory first, because servers such as vsftpd and Pure-FTPd
 // answer LIST of a missing directory with success and nothing.
 func (s *session) list(dir string) ([]entry, error) {
+	entries, _, err := s.listBoth(dir)
+	return entries, err
+}
+
+// listBoth is list, and returns the names of the subdirectories as well.
+func (s *session) listBoth(dir string) (entries []entry, below []string, err error) {
 	if err := s.ftp.ChangeDir(dir); err != nil {
-		return nil, fmt.Errorf("change to directory %s: %w", dir, err)
+		return nil, nil, fmt.Errorf("change to directory %s: %w", dir, err)
 	}
 	parsed, lines, err := s.rawList("")
 	if err != nil {
-		return nil, fmt.Errorf("list %s: %w", dir, err)
+		return nil, nil, fmt.Errorf("list %s: %w", dir, err)
 	}
-	var entries []entry
 	if s.ftp.IsTimePreciseInList() {
 		entries, err = fromMLSD(lines)
 	} else {
 		entries, err = s.fromLIST(parsed, lines)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list %s: %w", dir, err)
+		return nil, nil, fmt.Errorf("list %s: %w", dir, err)
 	}
 	for _, e := range entries {
 		if strings.ContainsAny(e.name, "/\x00") {
-			return nil, found("list %s: the name %q cannot be in a directory", dir, e.name)
+			return nil, nil, found("list %s: the name %q cannot be in a directory", dir, e.name)
 		}
 	}
-	return entries, nil
+	for _, p := range parsed {
+		if p.Type == ftpclient.EntryTypeFolder && p.Name != "." && p.Name != ".." && !strings.ContainsAny(p.Name, "/\x00") {
+			below = append(below, p.Name)
+		}
+	}
+	return entries, below, nil
 }
 
 // names returns the names of the regular files of a directory.

@@ -76,9 +76,9 @@ func (s *session) modifiedAll(dir string, files []file) ([]answer, error) {
 	}
 	err := s.pipelined(len(files), func(i int) exchange {
 		return exchange{
-			lines: []string{"MDTM " + join(dir, files[i].name)},
+			lines: []string{"MDTM " + join(dir, files[i].at)},
 			run: func() (err error) {
-				answers[i].modified, answers[i].exists, err = s.modified(dir, files[i].name)
+				answers[i].modified, answers[i].exists, err = s.modified(dir, files[i].at)
 				return err
 			},
 		}
@@ -88,7 +88,7 @@ func (s *session) modifiedAll(dir string, files []file) ([]answer, error) {
 
 // question is about one file: what is known of it now.
 type question struct {
-	name string
+	name string // its path in the directory
 	// timeOnly: size is not needed.
 	timeOnly bool
 }
@@ -196,7 +196,7 @@ func (s *session) lookSIZE(target string) (fact, error) {
 func (s *session) lookLIST(dir, name string) (fact, error) {
 	if parsed, _, err := s.rawList(join(dir, name)); err == nil && !s.ftp.IsTimePreciseInList() {
 		for _, p := range parsed {
-			if path.Base(p.Name) == name && p.Type == ftpclient.EntryTypeFile {
+			if path.Base(p.Name) == path.Base(name) && p.Type == ftpclient.EntryTypeFile {
 				return fact{exists: true, size: int64(p.Size), modified: p.Time}, nil
 			}
 		}
@@ -207,7 +207,8 @@ func (s *session) lookLIST(dir, name string) (fact, error) {
 }
 
 func (s *session) lookDirectory(dir, name string) (fact, error) {
-	entries, err := s.list(dir)
+	dir, name = path.Split(join(dir, name))
+	entries, err := s.list(path.Clean(dir))
 	if err != nil {
 		return fact{}, err
 	}

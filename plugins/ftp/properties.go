@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path"
+	"slices"
 	"strings"
 
 	"github.com/fairlead-io/fairlead/sdk"
@@ -19,13 +19,6 @@ const (
 	tlsNone     = "none"
 	tlsExplicit = "explicit"
 	tlsImplicit = "implicit"
-)
-
-// What becomes of a file after delivery: the values of after_delivery.
-const (
-	afterDelete = "delete"
-	afterMove   = "move"
-	afterKeep   = "keep"
 )
 
 // What a send does when the final name is taken: the values of if_exists.
@@ -54,11 +47,9 @@ type connection struct {
 type receiveProperties struct {
 	connection
 	files.Selection
-	Directory     string       `json:"directory" jsonschema:"default=." jsonschema_description:"Directory to read; relative to the login directory unless it begins with a slash."`
-	StableFor     sdk.Duration `json:"stable_for" jsonschema:"default=2s" jsonschema_description:"How long size and time of a file must not have changed before it is taken. 0s takes it at once: only where files appear whole."`
-	AfterDelivery string       `json:"after_delivery" jsonschema:"enum=delete,enum=move,enum=keep,default=delete" jsonschema_description:"What happens to a delivered file: delete it, move it to move_to, or keep it where it is."`
-	MoveTo        string       `json:"move_to,omitempty" jsonschema_description:"Existing directory on the server for after_delivery: move; relative to directory unless it begins with a slash."`
-	NoPipelining  bool         `json:"disable_pipelining" jsonschema:"default=false" jsonschema_description:"Wait for the reply to each command before the next is sent. Servers that cannot take several commands at once are found out without it, after one time-out."`
+	files.Taking
+	Directory    string `json:"directory" jsonschema:"default=." jsonschema_description:"Directory to read; relative to the login directory unless it begins with a slash."`
+	NoPipelining bool   `json:"disable_pipelining" jsonschema:"default=false" jsonschema_description:"Wait for the reply to each command before the next is sent. Servers that cannot take several commands at once are found out without it, after one time-out."`
 }
 
 // sendProperties are the endpoint properties of a send port.
@@ -81,28 +72,9 @@ func problem(property, format string, args ...any) error {
 
 // Validate finds what the schema cannot say.
 func (p receiveProperties) Validate() error {
-	errs := append(p.connection.problems(), p.Selection.Problems()...)
-	errs = append(errs, checkDirectory("directory", p.Directory))
-	switch {
-	case p.AfterDelivery == afterMove && p.MoveTo == "":
-		errs = append(errs, problem("move_to", "is missing; after_delivery: move needs a directory to move to"))
-	case p.AfterDelivery != afterMove && p.MoveTo != "":
-		errs = append(errs, problem("move_to", "has no effect with after_delivery: %s; want after_delivery: move", p.AfterDelivery))
-	case p.MoveTo != "":
-		errs = append(errs, checkDirectory("move_to", p.MoveTo))
-		if p.moveTo() == path.Clean(p.Directory) {
-			errs = append(errs, problem("move_to", "is the directory that is read; files would be taken again"))
-		}
-	}
+	errs := slices.Concat(p.connection.problems(), p.Selection.Problems(), p.Taking.Problems(p.Directory))
+	errs = append(errs, checkDirectory("directory", p.Directory), checkDirectory("move_to", p.MoveTo.String()))
 	return errors.Join(errs...)
-}
-
-// moveTo is move_to as seen from the login directory.
-func (p receiveProperties) moveTo() string {
-	if strings.HasPrefix(p.MoveTo, "/") {
-		return path.Clean(p.MoveTo)
-	}
-	return path.Join(p.Directory, p.MoveTo)
 }
 
 // Validate finds what the schema cannot say.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/fairlead-io/fairlead/sdk"
+	"github.com/fairlead-io/fairlead/sdk/files"
 )
 
 func TestDefaultsAreTheDocumentedOnes(t *testing.T) {
@@ -18,7 +19,7 @@ func TestDefaultsAreTheDocumentedOnes(t *testing.T) {
 	if p.User != "anonymous" || p.TLS != tlsNone || p.Connections != 2 || p.Timeout.D() != 30*time.Second {
 		t.Errorf("connection defaults: %+v", p.connection)
 	}
-	if p.Directory != "." || p.Pattern != "*" || p.StableFor.D() != 2*time.Second || p.AfterDelivery != afterDelete {
+	if p.Directory != "." || p.Pattern != "*" || p.StableFor.D() != 2*time.Second || p.AfterDelivery != files.AfterDelete {
 		t.Errorf("receive defaults: %+v", p)
 	}
 	k := decode[sendProperties](t, map[string]any{"address": "ftp.example"})

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fairlead-io/fairlead/sdk"
+	"github.com/fairlead-io/fairlead/sdk/files"
 )
 
 // settleMax is how many files are settled at once. Between the look at a file and its
@@ -19,6 +20,7 @@ const settleMax = 64
 // settlement is one call of Settle that waits.
 type settlement struct {
 	file *file
+	item sdk.Item
 	// done gets the outcome, once.
 	done chan error
 }
@@ -77,12 +79,13 @@ func (s *source) Settle(ctx context.Context, item sdk.Item) error {
 	if !ok {
 		return fmt.Errorf("settle %s: the item is not one of this location's listing", item.Key)
 	}
-	err := s.settleAmongOthers(ctx, &settlement{file: f, done: make(chan error, 1)})
+	err := s.settleAmongOthers(ctx, &settlement{file: f, item: item, done: make(chan error, 1)})
 	if sdk.IsGone(err) {
-		s.times.forget(f.name)
+		s.forget(f, err)
 	}
 	if err == nil {
 		s.times.untake(f.name)
+		s.claims.Forget(f.name, s.version(f))
 	}
 	return err
 }
@@ -165,11 +168,11 @@ func (s *source) settle(c *session, work []*settlement) ([]error, error) {
 	}
 	results := make([]error, len(work))
 	var unchanged []int
-	listed := sync.OnceValues(func() (map[string]bool, error) { return c.names(dir) })
+	listed := namesIn(c, dir)
 	for i, w := range work {
 		switch {
 		case !facts[i].exists:
-			if results[i], err = outcomeOf(settleMissing(listed, dir, w.file.name)); err != nil {
+			if results[i], err = outcomeOf(settleMissing(listed, dir, s.at(w.file))); err != nil {
 				return nil, err
 			}
 		case w.file.differs(facts[i]):
@@ -191,21 +194,40 @@ func outcomeOf(err error) (outcome, broken error) {
 
 // finish deletes or moves the files with the given indexes.
 func (s *source) finish(c *session, dir string, work []*settlement, indexes []int, results []error) (err error) {
-	switch s.props.AfterDelivery {
-	case afterKeep:
+	if s.props.AfterDelivery == files.AfterKeep {
 		return nil
-	case afterMove:
-		for _, i := range indexes {
-			f := work[i].file
-			if results[i], err = outcomeOf(s.move(c, join(dir, f.name), f)); err != nil {
+	}
+	take := s.deleteAll
+	if s.props.AfterDelivery == files.AfterMove {
+		take = s.moveAll
+	}
+	if err := take(c, dir, work, indexes, results); err != nil {
+		return err
+	}
+	for _, i := range indexes {
+		if results[i] == nil {
+			if err := s.removeDone(c, dir, work[i].file); err != nil {
 				return err
 			}
 		}
-		return nil
 	}
+	return nil
+}
+
+func (s *source) moveAll(c *session, dir string, work []*settlement, indexes []int, results []error) (err error) {
+	for _, i := range indexes {
+		f := work[i].file
+		if results[i], err = outcomeOf(s.move(c, join(dir, s.at(f)), f, work[i].item)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *source) deleteAll(c *session, dir string, work []*settlement, indexes []int, results []error) (err error) {
 	err = c.pipelined(len(indexes), func(at int) exchange {
 		i := indexes[at]
-		target := join(dir, work[i].file.name)
+		target := join(dir, s.at(work[i].file))
 		return exchange{
 			lines: []string{"DELE " + target},
 			run: func() (err error) {
@@ -219,7 +241,7 @@ func (s *source) finish(c *session, dir string, work []*settlement, indexes []in
 	}
 	for _, i := range indexes {
 		if results[i] != nil {
-			results[i] = explainDeletion(c, dir, work[i].file.name, results[i])
+			results[i] = explainDeletion(c, dir, s.at(work[i].file), results[i])
 		}
 	}
 	return nil
@@ -243,19 +265,19 @@ func explainDeletion(c *session, dir, name string, refusal error) error {
 func (s *source) lookAgain(c *session, dir string, work []*settlement) ([]fact, error) {
 	questions := make([]question, len(work))
 	for i, w := range work {
-		questions[i] = question{name: w.file.name, timeOnly: s.times.timeTells(w.file)}
+		questions[i] = question{name: s.at(w.file), timeOnly: s.times.timeTells(w.file)}
 	}
 	return c.lookAll(dir, questions)
 }
 
 // settleMissing says what a file is that the server knows nothing of. Servers answer
 // the same to "no such file" and to "not allowed": one listing tells of all of them.
-func settleMissing(listed func() (map[string]bool, error), dir, name string) error {
-	names, err := listed()
+func settleMissing(listed func(name string) (bool, error), dir, name string) error {
+	there, err := listed(name)
 	if err != nil {
 		return err
 	}
-	if names[name] {
+	if there {
 		return found("the server lists %s in %s but tells nothing about it; check its permissions", name, dir)
 	}
 	return sdk.Gone(found("%s is not in %s any more", name, dir))

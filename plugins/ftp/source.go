@@ -29,13 +29,15 @@ type source struct {
 	times  *timeBook
 	queue  *settleQueue
 	filter *files.Filter
+	claims *files.Claims
 }
 
 var _ sdk.PolledSource = (*source)(nil)
 
 // file is the handle of an item: the version of the file that was listed.
 type file struct {
-	name     string
+	name     string    // its path in the directory
+	at       string    // the path where it is, another one if it is claimed
 	size     int64     // -1: not known
 	modified time.Time // zero: not known
 	// precise is whether modified is good to the second.
@@ -54,10 +56,10 @@ func openSource(_ context.Context, p receiveProperties, env sdk.Env) (sdk.Polled
 	if p.NoPipelining {
 		connections.end.pipelining.state.Store(pipeliningOff)
 	}
-	return &source{props: p, env: env, pool: connections, times: newTimeBook(), queue: newSettleQueue(), filter: filter}, nil
+	return &source{props: p, env: env, pool: connections, times: newTimeBook(), queue: newSettleQueue(), filter: filter, claims: files.NewClaims(env)}, nil
 }
 
-// List returns the files of the directory that the filter takes.
+// List returns the files that the filter takes.
 func (s *source) List(ctx context.Context) ([]sdk.Item, error) {
 	listed, err := s.list(ctx)
 	if isUnknownCommand(err) && !s.pool.noMLSD.Swap(true) {
@@ -74,41 +76,104 @@ func (s *source) List(ctx context.Context) ([]sdk.Item, error) {
 	files.Sort(s.filter, listed, file.file)
 	items := make([]sdk.Item, len(listed))
 	for i := range listed {
-		items[i] = s.item(&listed[i])
+		items[i] = s.item(&listed[i], now)
 	}
 	return items, nil
 }
 
 // file is what the filter wants to know.
-func (f file) file() files.File { return files.File{Name: f.name, Size: f.size, Modified: f.modified} }
+func (f file) file() files.File {
+	return files.File{Name: f.name, Size: f.size, Modified: f.modified, Claimed: f.at != f.name}
+}
 
 func (s *source) list(ctx context.Context) ([]file, error) {
 	var listed []file
 	err := s.pool.with(ctx, func(c *session) error {
 		dir := c.absolute(s.props.Directory)
-		entries, err := c.list(dir)
+		matching, err := s.walk(ctx, c, dir)
 		if err != nil {
 			return err
 		}
+		where := make(map[string]string, len(matching))
+		for _, f := range matching {
+			where[f.name] = f.at
+		}
 		var refused []string
-		listed, refused, err = s.withTimes(ctx, c, dir, s.matching(entries))
-		if err != nil || len(refused) == 0 {
+		listed, refused, err = s.withTimes(ctx, c, dir, matching)
+		if err != nil {
 			return err
 		}
 		// They went away in between, or the server lists what it tells nothing
 		// about: then the listing is not complete.
-		entries, err = c.list(dir)
-		if err != nil {
-			return err
-		}
-		for _, e := range entries {
-			if slices.Contains(refused, e.name) {
-				return found("the server lists %s in %s but does not tell its time (MDTM); check its permissions", e.name, dir)
+		names := namesIn(c, dir)
+		for _, name := range refused {
+			if there, err := names(where[name]); err != nil {
+				return err
+			} else if there {
+				return found("the server lists %s in %s but does not tell its time (MDTM); check its permissions", name, dir)
 			}
 		}
 		return nil
 	})
 	return listed, err
+}
+
+// namesIn returns a function that tells whether a path in the directory is listed now.
+// It lists each directory once.
+func namesIn(c *session, dir string) func(name string) (bool, error) {
+	known := map[string]map[string]bool{}
+	return func(name string) (bool, error) {
+		below := path.Dir(name)
+		if known[below] == nil {
+			names, err := c.names(path.Clean(join(dir, below)))
+			if err != nil {
+				return false, err
+			}
+			known[below] = names
+		}
+		return known[below][path.Base(name)], nil
+	}
+}
+
+// walk lists the directory and those below it. It asks the filter about names only:
+// most of what it rejects needs no question for its time.
+func (s *source) walk(ctx context.Context, c *session, root string) (matching []file, err error) {
+	err = s.filter.Walk(ctx, func(_ context.Context, dir string) ([]string, error) {
+		entries, below, err := c.listBoth(path.Clean(join(root, dir)))
+		if dir != "" && isMissing(err) {
+			return nil, stillThere(c, root, dir, err)
+		}
+		if err != nil {
+			return nil, err
+		}
+		names := make([]string, len(entries))
+		for i, e := range entries {
+			names[i] = e.name
+		}
+		for i, n := range s.filter.Sift(dir, names, s.claims) {
+			if e := entries[i]; n.Rejected == "" {
+				matching = append(matching, file{name: n.Path, at: n.At, size: e.size, modified: e.modified, precise: e.precise})
+			}
+		}
+		return below, nil
+	}, func(dir string) bool {
+		return path.Join(s.props.Directory, dir) == s.props.Archive(s.props.Directory)
+	})
+	return matching, err
+}
+
+// stillThere returns an error for a subdirectory that cannot be entered, unless it was
+// taken away since the listing of the one above: servers answer the same to both.
+func stillThere(c *session, root, dir string, refusal error) error {
+	above, base := path.Split(join(root, dir))
+	_, below, err := c.listBoth(path.Clean(above))
+	if err != nil {
+		return err
+	}
+	if slices.Contains(below, base) {
+		return fmt.Errorf("%w; give the user the right to read it, or name it in exclude_directories", refusal)
+	}
+	return nil
 }
 
 // withTimes finds out the exact times of the files, on every connection that
@@ -132,28 +197,17 @@ func (s *source) withTimes(ctx context.Context, c *session, dir string, files []
 	return s.times.complete(askers, files)
 }
 
-// matching asks the filter about names only: most of what it rejects needs no question
-// for its time.
-func (s *source) matching(entries []entry) []file {
-	var named []file
-	for _, e := range entries {
-		if s.filter.RejectsName(e.name) == "" {
-			named = append(named, file(e))
-		}
-	}
-	return named
-}
-
 // item describes one file to the runtime.
-func (s *source) item(f *file) sdk.Item {
+func (s *source) item(f *file, now time.Time) sdk.Item {
 	stable := s.props.StableFor.D()
 	if !f.precise && stable > 0 {
 		stable = max(stable, minuteHold)
 	}
 	directory := path.Clean(s.props.Directory)
 	properties := map[string]string{
-		"ftp.name":      printable(f.name),
-		"ftp.directory": printable(directory),
+		"ftp.name":      printable(path.Base(f.name)),
+		"ftp.path":      printable(f.name),
+		"ftp.directory": printable(path.Join(directory, path.Dir(f.name))),
 	}
 	if f.size >= 0 {
 		properties["ftp.size"] = strconv.FormatInt(f.size, 10)
@@ -161,12 +215,14 @@ func (s *source) item(f *file) sdk.Item {
 	if !f.modified.IsZero() {
 		properties["ftp.modified"] = f.modified.UTC().Format(time.RFC3339Nano)
 	}
+	key, version := s.props.Identity(printable(path.Join(directory, f.name)), s.key(directory, f), now)
 	return sdk.Item{
-		Key:       s.key(directory, f),
+		Key:       key,
 		Context:   properties,
 		Size:      f.size,
-		Kept:      s.props.AfterDelivery == afterKeep,
+		Kept:      s.props.AfterDelivery == files.AfterKeep,
 		StableFor: stable,
+		Version:   version,
 		Handle:    f,
 	}
 }
@@ -178,7 +234,7 @@ func (s *source) item(f *file) sdk.Item {
 // the minutes tell it from its successor.)
 func (s *source) key(directory string, f *file) string {
 	modified := f.modified.UTC()
-	if !f.precise && s.props.AfterDelivery == afterKeep {
+	if !f.precise && s.props.AfterDelivery == files.AfterKeep {
 		modified = modified.Truncate(24 * time.Hour)
 	}
 	text := ""
@@ -191,24 +247,6 @@ func (s *source) key(directory string, f *file) string {
 // Close ends the connections.
 func (s *source) Close() error {
 	s.pool.close()
-	return nil
-}
-
-// move renames the file into the other directory. What is there under its name
-// already is kept: the new one then gets its time of modification appended.
-func (s *source) move(c *session, source string, f *file) error {
-	dir, name := c.absolute(s.props.moveTo()), f.name
-	taken, err := c.size(dir, name)
-	if err != nil {
-		return err
-	}
-	if taken.exists {
-		name += "." + f.modified.UTC().Format("20060102T150405Z")
-	}
-	target := join(dir, name)
-	if err := c.ftp.Rename(source, target); err != nil {
-		return fmt.Errorf("move %s to %s: %w", source, target, err)
-	}
 	return nil
 }
 

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/fairlead-io/fairlead/sdk/files"
 )
 
 // fakeTimes is a server of one directory as MDTM sees it.
@@ -38,7 +40,7 @@ func listed(modified, now time.Time) time.Time {
 func TestKeyStaysTheSameAtEveryAgeOfAFile(t *testing.T) {
 	written := time.Date(2026, 3, 1, 10, 33, 17, 0, time.UTC)
 	server := &fakeTimes{exact: map[string]time.Time{"a": written}}
-	book, src := newTimeBook(), &source{props: receiveProperties{Directory: "/in", AfterDelivery: afterKeep}}
+	book, src := newTimeBook(), &source{props: receiveProperties{Directory: "/in", Taking: files.Taking{AfterDelivery: files.AfterKeep}}}
 	keys := map[string]bool{}
 	for _, age := range []time.Duration{
 		0, time.Second, time.Minute, time.Hour, 24 * time.Hour, 100 * 24 * time.Hour,
@@ -68,18 +70,18 @@ func TestKeyStaysTheSameAtEveryAgeOfAFile(t *testing.T) {
 func TestKeyWithoutExactTimes(t *testing.T) {
 	written := time.Date(2026, 3, 1, 10, 33, 17, 0, time.UTC)
 	young, old := listed(written, written), listed(written, written.AddDate(1, 0, 0))
-	kept := &source{props: receiveProperties{AfterDelivery: afterKeep}}
+	kept := &source{props: receiveProperties{Taking: files.Taking{AfterDelivery: files.AfterKeep}}}
 	if a, b := kept.key(".", &file{name: "a", modified: young}), kept.key(".", &file{name: "a", modified: old}); a != b {
 		t.Errorf("the key of a kept file changes with its age: %q, %q", a, b)
 	}
-	taken := &source{props: receiveProperties{AfterDelivery: afterDelete}}
+	taken := &source{props: receiveProperties{Taking: files.Taking{AfterDelivery: files.AfterDelete}}}
 	if a, b := taken.key(".", &file{name: "a", modified: young}), taken.key(".", &file{name: "a", modified: young.Add(time.Minute)}); a == b {
 		t.Errorf("files of different minutes have the same key %q", a)
 	}
 }
 
 func TestKeysTellNamesApartThatAreNotUTF8(t *testing.T) {
-	s := &source{props: receiveProperties{AfterDelivery: afterDelete}}
+	s := &source{props: receiveProperties{Taking: files.Taking{AfterDelivery: files.AfterDelete}}}
 	a, b := s.key("/in", &file{name: "gr\xf6\xdfe"}), s.key("/in", &file{name: "gr\xf6\xdfe\xff"})
 	if a == b {
 		t.Errorf("both keys are %q", a)
