@@ -49,8 +49,8 @@ func (p *place) source(properties map[string]any) adaptertest.SourceFixture {
 			t.Helper()
 			all := []string{}
 			for _, name := range names(t, p.dir) {
-				if claimed := strings.SplitN(name, "-", 6); strings.HasPrefix(name, ".fairlead-claim-") {
-					name = claimed[5] // it is there, under another name
+				if claimed := strings.SplitN(name, "-", 6); strings.HasPrefix(name, "fairlead-claim-") {
+					name = strings.TrimSuffix(claimed[5], ".claim") // it is there, under another name
 				}
 				if name != "done" && !strings.HasSuffix(name, ".ok") {
 					all = append(all, name)

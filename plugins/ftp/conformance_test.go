@@ -83,8 +83,8 @@ func (r *restartable) received(t testing.TB) []adaptertest.Received {
 func (r *restartable) remaining(t testing.TB) []string {
 	all := slices.DeleteFunc(r.names(t), func(name string) bool { return name == "done" })
 	for i, name := range all {
-		if strings.HasPrefix(name, ".fairlead-claim-") {
-			all[i] = strings.SplitN(name, "-", 6)[5]
+		if strings.HasPrefix(name, "fairlead-claim-") {
+			all[i] = strings.TrimSuffix(strings.SplitN(name, "-", 6)[5], ".claim")
 		}
 	}
 	return all

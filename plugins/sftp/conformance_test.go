@@ -43,8 +43,8 @@ func TestSourceConformance(t *testing.T) {
 						Remaining: func(t testing.TB) []string {
 							all := slices.DeleteFunc(s.names(t), func(name string) bool { return name == "done" })
 							for i, name := range all {
-								if strings.HasPrefix(name, ".fairlead-claim-") {
-									all[i] = strings.SplitN(name, "-", 6)[5] // it is there, under another name
+								if strings.HasPrefix(name, "fairlead-claim-") {
+									all[i] = strings.TrimSuffix(strings.SplitN(name, "-", 6)[5], ".claim") // it is there, under another name
 								}
 							}
 							return all

@@ -12,13 +12,18 @@ import (
 	"github.com/fairlead-io/fairlead/sdk"
 )
 
-// claimPrefix begins the names of claimed files.
-const claimPrefix = TemporaryPrefix + "claim-"
+// claimPrefix and claimSuffix are around the names of claimed files. They do not begin
+// with a dot: FTP servers such as vsftpd do not list names that do, and a dead owner's
+// claims would never be seen again. The suffix keeps them out of other programs' patterns.
+const (
+	claimPrefix = "fairlead-claim-"
+	claimSuffix = ".claim"
+)
 
 // Claims takes files by renaming them, in their directory, to a name that is unique to
 // the location, the owner's epoch and the version of the file:
 //
-//	.fairlead-claim-LOCATION-EPOCH-VERSION-NAME
+//	fairlead-claim-LOCATION-EPOCH-VERSION-NAME.claim
 //
 // Of two who rename the same file one finds it gone, whatever the protocol. A writer
 // that writes to the old name makes a new file and does not touch the one that is
@@ -52,7 +57,7 @@ func NewClaims(env sdk.Env) *Claims {
 func (c *Claims) Path(name, key string) (string, error) {
 	mark := sha256.Sum256([]byte(key))
 	dir, base := path.Split(name)
-	claimed := fmt.Sprintf("%s%s-%d-%s-%s", claimPrefix, c.location, c.epoch, hex.EncodeToString(mark[:4]), base)
+	claimed := fmt.Sprintf("%s%s-%d-%s-%s%s", claimPrefix, c.location, c.epoch, hex.EncodeToString(mark[:4]), base, claimSuffix)
 	if len(claimed) > nameMax {
 		return "", sdk.Permanent(fmt.Errorf("the name %q is %d bytes too long to be claimed by a rename: give the file a shorter one, or set claim: false", base, len(claimed)-nameMax))
 	}
@@ -100,8 +105,9 @@ func (c *Claims) Now(name, at, key string) string {
 
 // parse takes a claim's name apart; ok is false if it is none.
 func parse(base string) (location string, epoch uint64, name string, ok bool) {
-	rest, ok := strings.CutPrefix(base, claimPrefix)
-	if !ok {
+	rest, begins := strings.CutPrefix(base, claimPrefix)
+	rest, ends := strings.CutSuffix(rest, claimSuffix)
+	if !begins || !ends {
 		return "", 0, "", false
 	}
 	fields := strings.SplitN(rest, "-", 4)

@@ -29,7 +29,7 @@ func TestAClaimIsKnownByTheFilesOwnName(t *testing.T) {
 		}
 	}
 	deep, err := c.Path("in/de/a.edi", "k")
-	if err != nil || !strings.HasPrefix(deep, "in/de/.fairlead-claim-") {
+	if err != nil || !strings.HasPrefix(deep, "in/de/fairlead-claim-") {
 		t.Errorf("a file of a subdirectory is claimed as %q, %v; want it in the same directory", deep, err)
 	}
 	if got := f.Sift("in/de", []string{strings.TrimPrefix(deep, "in/de/")}, c)[0]; got != (Name{Path: "in/de/a.edi", At: deep}) {
@@ -52,8 +52,8 @@ func TestClaimsOfOthersAreLeftAlone(t *testing.T) {
 		"a later owner's":      {claimed(owner(8)), "epoch 8, and this owner's is 7"},
 		"another location's":   {claimed(NewClaims(sdk.Env{Cluster: "c1", Endpoint: "invoices", Epoch: 7})), "another receive location"},
 		"another cluster's":    {claimed(NewClaims(sdk.Env{Cluster: "c2", Endpoint: "orders", Epoch: 7})), "another cluster"},
-		"nothing of the kind":  {".fairlead-claim-x", "Fairlead is writing it"},
-		"an epoch of no sense": {".fairlead-claim-x-y-z-a.edi", "Fairlead is writing it"},
+		"nothing of the kind":  {"fairlead-claim-x.claim", ""},
+		"an epoch of no sense": {"fairlead-claim-x-y-z-a.edi.claim", ""},
 	} {
 		why := sift(t, f, owner(7), row.base)[0].Rejected
 		if (why == "") != (row.why == "") || !strings.Contains(why, row.why) {
