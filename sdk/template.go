@@ -3,6 +3,7 @@ package sdk
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,24 +84,67 @@ func parsePlaceholder(name string) (templatePart, error) {
 // Expand returns the name for one message. A property that the message lacks is
 // a permanent error.
 func (t Template) Expand(m *Message, now time.Time) (string, error) {
-	var b strings.Builder
-	for _, p := range t.parts {
-		switch {
-		case p.layout != "":
-			b.WriteString(now.UTC().Format(p.layout))
-		case p.property == "fairlead.id":
-			b.WriteString(m.ID)
-		case p.property != "":
-			v, ok := m.Context[p.property]
-			if !ok {
-				return "", Permanent(fmt.Errorf("name %q: the message has no property %s", t.text, p.property))
-			}
-			b.WriteString(v)
-		default:
-			b.WriteString(p.literal)
+	return t.expand(m, now, func(string, string) error { return nil })
+}
+
+// ExpandPath is Expand for a path of several elements, separated by slashes. Slashes
+// are those of the text and of {{now:...}}: the value of a property fills one element
+// or a part of it, and cannot lead out of the path, since a sender far away may have
+// chosen it. Errors are permanent.
+func (t Template) ExpandPath(m *Message, now time.Time) (string, error) {
+	path, err := t.expand(m, now, checkElement)
+	if err != nil || !t.Varies() {
+		return path, err
+	}
+	for element := range strings.SplitSeq(path, "/") {
+		if element == "." || element == ".." {
+			return "", Permanent(fmt.Errorf("path %q, from %q, has the element %q, which would lead elsewhere", path, t.text, element))
 		}
 	}
+	return path, nil
+}
+
+func checkElement(property, value string) error {
+	switch {
+	case value == "":
+		return fmt.Errorf("property %s is empty", property)
+	case strings.ContainsAny(value, "/\\"):
+		return fmt.Errorf("property %s is %q, and what has a slash or backslash is no name of a directory", property, value)
+	case strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		return fmt.Errorf("property %s is %q, which contains a control character", property, value)
+	}
+	return nil
+}
+
+func (t Template) expand(m *Message, now time.Time, check func(property, value string) error) (string, error) {
+	var b strings.Builder
+	for _, p := range t.parts {
+		value := p.literal
+		switch {
+		case p.layout != "":
+			value = now.UTC().Format(p.layout)
+		case p.property == "fairlead.id":
+			value = m.ID
+		case p.property != "":
+			var ok bool
+			if value, ok = m.Context[p.property]; !ok {
+				return "", Permanent(fmt.Errorf("name %q: the message has no property %s", t.text, p.property))
+			}
+		}
+		if p.property != "" {
+			if err := check(p.property, value); err != nil {
+				return "", Permanent(fmt.Errorf("name %q: %w", t.text, err))
+			}
+		}
+		b.WriteString(value)
+	}
 	return b.String(), nil
+}
+
+// Varies reports whether the name has placeholders, and so is not the same for all
+// messages.
+func (t Template) Varies() bool {
+	return slices.ContainsFunc(t.parts, func(p templatePart) bool { return p.layout != "" || p.property != "" })
 }
 
 // Unique reports whether the name differs for every message.

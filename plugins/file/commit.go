@@ -135,6 +135,19 @@ type naming struct {
 	mayReplace bool
 }
 
+// rename gives the whole file its final name. The error is fs.ErrExist if that is taken
+// and may not be replaced.
+func (n naming) rename() error {
+	rename := n.root.Rename
+	if !n.mayReplace {
+		rename = func(from, to string) error { return renameNoReplace(n.root, from, to) }
+	}
+	if err := rename(n.from, n.to); err != nil {
+		return fmt.Errorf("give the file its name: %w", err)
+	}
+	return nil
+}
+
 // notSynced is an error from after the rename: the file may have arrived.
 type notSynced struct{ err error }
 

@@ -94,6 +94,7 @@ func TestSinkConformance(t *testing.T) {
 	for name, properties := range map[string]map[string]any{
 		"name of its own":    {"name": "{{fairlead.id}}.bin"},
 		"name is never free": {"name": "{{fairlead.id}}", "if_exists": "fail"},
+		"taken names marked": {"name": "{{fairlead.id}}", "if_exists": "rename"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			adaptertest.Sink(t, adaptertest.SinkCase{

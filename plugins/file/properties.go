@@ -11,12 +11,6 @@ import (
 	"github.com/fairlead-io/fairlead/sdk/files"
 )
 
-// What a send does when the final name is taken: the values of if_exists.
-const (
-	existsReplace = "replace"
-	existsFail    = "fail"
-)
-
 // receiveProperties are the endpoint properties of a receive location.
 type receiveProperties struct {
 	files.Selection
@@ -27,10 +21,10 @@ type receiveProperties struct {
 
 // sendProperties are the endpoint properties of a send port.
 type sendProperties struct {
-	Directory string       `json:"directory" jsonschema:"required,minLength=1" jsonschema_description:"Existing directory to write to, as an absolute path that means the same on every node that may own the host."`
+	files.Placement
+	Directory sdk.Template `json:"directory" jsonschema:"required,minLength=1" jsonschema_description:"Directory to write to, as an absolute path that means the same on every node that may own the host. May use {{now:2006/01}}, {{ftp.name}} and other context properties, whose values fill one element and cannot lead elsewhere."`
 	Name      sdk.Template `json:"name" jsonschema:"default={{fairlead.id}}" jsonschema_description:"Name of the file. May use {{fairlead.id}}, {{ftp.name}}, {{now:20060102T150405Z}} and other context properties; now is the time at which the message was taken in. A name with {{fairlead.id}} lets the port tell best whether a message has arrived."`
-	IfExists  string       `json:"if_exists" jsonschema:"enum=replace,enum=fail,default=replace" jsonschema_description:"When the name is taken: replace the file, or fail and try again later."`
-	Marker    string       `json:"marker,omitempty" jsonschema_description:"Name of a file that must be in directory; without it the directory counts as out of reach. A guard against a file system that is not mounted: an empty mount point looks like a directory whose files are all gone."`
+	Marker    string       `json:"marker,omitempty" jsonschema_description:"Name of a file that must be in directory (with placeholders: in the part before the first one); without it the directory counts as out of reach. A guard against a file system that is not mounted: an empty mount point looks like a directory whose files are all gone."`
 }
 
 var (
@@ -51,12 +45,15 @@ func (p receiveProperties) Validate() error {
 
 // Validate finds what the schema cannot say.
 func (p sendProperties) Validate() error {
-	errs := []error{checkDirectory(p.Directory), checkMarker(p.Marker)}
+	errs := append(p.Placement.Problems(), checkDirectory(p.Directory.String()), files.DirectoryProblem("directory", p.Directory), checkMarker(p.Marker))
 	if strings.ContainsAny(p.Name.String(), "/\\\x00") {
 		errs = append(errs, problem("name", "%q contains a slash, a backslash or a NUL; name the directory under directory", p.Name))
 	}
 	if strings.HasPrefix(p.Name.String(), files.TemporaryPrefix) {
 		errs = append(errs, problem("name", "begins with %s, which marks files that are being written", files.TemporaryPrefix))
+	}
+	if p.Marker != "" && p.CreateDirectories && !p.Directory.Varies() {
+		errs = append(errs, problem("create_directories", "has no effect with marker, which must be in a directory that is there; take one of them away"))
 	}
 	return errors.Join(errs...)
 }

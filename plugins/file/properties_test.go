@@ -20,7 +20,7 @@ func TestDefaultsOfProperties(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Name.String() != "{{fairlead.id}}" || s.IfExists != existsReplace {
+	if s.Name.String() != "{{fairlead.id}}" || s.IfExists != files.ExistsReplace {
 		t.Errorf("send defaults: %+v", s)
 	}
 }

@@ -41,10 +41,10 @@ type Claims struct {
 	made map[string]bool
 }
 
-// madeMax bounds what is remembered of files that somebody else took away, after they
+// claimsMax bounds what is remembered of files that somebody else took away, after they
 // were claimed and before they were settled. What is forgotten is found by the next
 // listing.
-const madeMax = 100_000
+const claimsMax = 100_000
 
 // NewClaims returns the claims of one receive location under one owner.
 func NewClaims(env sdk.Env) *Claims {
@@ -69,7 +69,7 @@ func (c *Claims) Made(claimed string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for some := range c.made {
-		if len(c.made) < madeMax {
+		if len(c.made) < claimsMax {
 			break
 		}
 		delete(c.made, some)
