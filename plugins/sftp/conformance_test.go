@@ -65,6 +65,7 @@ func TestSinkConformance(t *testing.T) {
 	for name, properties := range map[string][]any{
 		"name of its own":    {"name", "{{fairlead.id}}.bin"},
 		"name is never free": {"name", "{{fairlead.id}}", "if_exists", "fail"},
+		"taken names marked": {"name", "{{fairlead.id}}", "if_exists", "rename", "create_directories", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			adaptertest.Sink(t, adaptertest.SinkCase{
