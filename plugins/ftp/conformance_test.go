@@ -136,3 +136,22 @@ func TestConformance(t *testing.T) {
 		})
 	}
 }
+
+func TestSinkConformanceOfOtherWaysToPlaceFiles(t *testing.T) {
+	for name, properties := range map[string][]any{
+		"name is never free": {"name", "{{fairlead.id}}", "if_exists", "fail"},
+		"taken names marked": {"name", "{{fairlead.id}}", "if_exists", "rename", "create_directories", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			adaptertest.Sink(t, adaptertest.SinkCase{
+				Adapter: adapter(), Deduplicates: true, Probes: true,
+				New: func(t testing.TB) adaptertest.SinkFixture {
+					r := newRestartable(t, ftpd.Config{})
+					return adaptertest.SinkFixture{
+						Properties: with(r.props, properties...), Received: r.received, Down: r.down, Up: r.up,
+					}
+				},
+			})
+		})
+	}
+}

@@ -37,55 +37,66 @@ func (k *sink) Probe(ctx context.Context, m *sdk.Message) (sdk.Arrival, error) {
 		return err
 	})
 	if err != nil {
-		return sdk.Unknown, fmt.Errorf("probe %s: %w", at.name, err)
+		return sdk.Unknown, fmt.Errorf("probe %s: %w", at.Name, err)
 	}
 	return arrival, nil
 }
 
 func (k *sink) probe(c *session, m *sdk.Message, at place) (sdk.Arrival, error) {
-	unique := k.props.Name.Unique()
-	if unique {
-		f, err := c.size(c.absolute(k.props.Directory), at.name)
-		if err != nil || f.exists && f.size == m.Body().Size {
+	for _, name := range at.Names() {
+		if !k.unique(at, name) {
+			continue
+		}
+		if arrived, err := k.holds(c, m, at, name); arrived || err != nil {
 			return sdk.Arrived, err
 		}
 	}
-	temporary, err := c.size(c.absolute(k.props.TemporaryDirectory), at.temporary)
+	temporary, err := c.size(c.absolute(at.temporary), at.uploadName)
 	switch {
 	case err != nil:
 		return sdk.Unknown, err
 	case temporary.exists:
 		return sdk.Absent, nil
-	case unique:
+	case k.unique(at, at.Name):
 		return sdk.Unknown, nil
 	}
-	same, err := k.sameContent(c, m, at)
+	same, err := k.holds(c, m, at, at.Name)
 	if err != nil || !same {
 		return sdk.Unknown, err
 	}
 	return sdk.Arrived, nil
 }
 
+// holds reports whether the file of this name is the message's: by its size if nobody
+// else writes it, else by its content.
+func (k *sink) holds(c *session, m *sdk.Message, at place, name string) (bool, error) {
+	dir := c.absolute(at.Directory)
+	if !k.unique(at, name) {
+		return k.sameContent(c, m, dir, name)
+	}
+	f, err := c.size(dir, name)
+	return err == nil && f.exists && f.size == m.Body().Size, err
+}
+
 // sameContent reports whether the file under a name that others may use too
 // holds this message: the size, a time not before the message was made, and the
 // content by its SHA-256 must all say so. A server clock that runs behind ours
 // makes the answer no, which is safe.
-func (k *sink) sameContent(c *session, m *sdk.Message, at place) (bool, error) {
-	dir, body := c.absolute(k.props.Directory), m.Body()
-	f, err := c.look(dir, at.name)
+func (k *sink) sameContent(c *session, m *sdk.Message, dir, name string) (bool, error) {
+	body := m.Body()
+	f, err := c.look(dir, name)
 	if err != nil || !f.exists || f.size != body.Size {
 		return false, err
 	}
 	// Servers tell seconds.
-	made, err := files.IDTime(m.ID)
-	if err != nil || !f.modified.IsZero() && f.modified.Before(made.Truncate(time.Second)) {
+	if !f.modified.IsZero() && !files.MadeFor(m, f.modified, time.Second) {
 		return false, nil
 	}
 	want, err := digest(body)
 	if err != nil {
 		return false, found("read the message's body: %w", err)
 	}
-	response, err := c.ftp.Retr(join(dir, at.name))
+	response, err := c.ftp.Retr(join(dir, name))
 	if isMissing(err) {
 		return false, nil
 	}

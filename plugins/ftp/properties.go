@@ -21,12 +21,6 @@ const (
 	tlsImplicit = "implicit"
 )
 
-// What a send does when the final name is taken: the values of if_exists.
-const (
-	existsReplace = "replace"
-	existsFail    = "fail"
-)
-
 // connection is what receive locations and send ports have in common.
 type connection struct {
 	Address            string       `json:"address" reach:"21,tls=implicit:990" jsonschema:"required,minLength=1" jsonschema_description:"Server, as host or host:port. Without a port 21 is used, with tls: implicit 990."`
@@ -55,10 +49,10 @@ type receiveProperties struct {
 // sendProperties are the endpoint properties of a send port.
 type sendProperties struct {
 	connection
-	Directory          string       `json:"directory" jsonschema:"default=." jsonschema_description:"Directory to write to; relative to the login directory unless it begins with a slash."`
+	Directory          sdk.Template `json:"directory" jsonschema:"default=." jsonschema_description:"Directory to write to; relative to the login directory unless it begins with a slash. May use {{now:2006/01}}, {{ftp.name}} and other context properties, whose values fill one element and cannot lead elsewhere."`
 	Name               sdk.Template `json:"name" jsonschema:"default={{fairlead.id}}" jsonschema_description:"Name of the file. May use {{fairlead.id}}, {{ftp.name}}, {{now:20060102T150405Z}} and other context properties. A name with {{fairlead.id}} lets the port tell best whether a message has arrived."`
-	TemporaryDirectory string       `json:"temporary_directory,omitempty" jsonschema_description:"Existing directory for files that are being uploaded, on the same file system as directory; relative to the login directory unless it begins with a slash. Default: directory."`
-	IfExists           string       `json:"if_exists" jsonschema:"enum=replace,enum=fail,default=replace" jsonschema_description:"When the name is taken: replace the file, or fail and try again later."`
+	TemporaryDirectory string       `json:"temporary_directory,omitempty" jsonschema_description:"Directory for files that are being uploaded, on the same file system as directory; relative to the login directory unless it begins with a slash. Default: directory."`
+	files.Placement
 }
 
 var (
@@ -79,8 +73,8 @@ func (p receiveProperties) Validate() error {
 
 // Validate finds what the schema cannot say.
 func (p sendProperties) Validate() error {
-	errs := p.connection.problems()
-	errs = append(errs, checkDirectory("directory", p.Directory))
+	errs := append(p.connection.problems(), p.Placement.Problems()...)
+	errs = append(errs, files.DirectoryProblem("directory", p.Directory))
 	if p.TemporaryDirectory != "" {
 		errs = append(errs, checkDirectory("temporary_directory", p.TemporaryDirectory))
 	}

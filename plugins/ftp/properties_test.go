@@ -23,7 +23,7 @@ func TestDefaultsAreTheDocumentedOnes(t *testing.T) {
 		t.Errorf("receive defaults: %+v", p)
 	}
 	k := decode[sendProperties](t, map[string]any{"address": "ftp.example"})
-	if k.Name.String() != "{{fairlead.id}}" || k.IfExists != existsReplace || k.Directory != "." {
+	if k.Name.String() != "{{fairlead.id}}" || k.IfExists != files.ExistsReplace || k.Directory.String() != "." {
 		t.Errorf("send defaults: %+v", k)
 	}
 }

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -20,34 +20,17 @@ type sink struct {
 	env   sdk.Env
 	pool  *pool
 	sent  *attempts
+	made  files.Made
 }
 
 var _ sdk.Prober = (*sink)(nil)
 
 func openSink(_ context.Context, p sendProperties, env sdk.Env) (sdk.Sink, error) {
-	if p.TemporaryDirectory == "" {
-		p.TemporaryDirectory = p.Directory
-	}
-	connections, err := newPool(p.connection, p.Directory, p.TemporaryDirectory)
+	connections, err := newPool(p.connection, p.Directory.String(), cmp.Or(p.TemporaryDirectory, p.Directory.String()))
 	if err != nil {
 		return nil, err
 	}
 	return &sink{props: p, env: env, pool: connections, sent: newAttempts()}, nil
-}
-
-// place is where one message goes.
-type place struct {
-	name, temporary string
-}
-
-// place expands the names, the same at every attempt: a probe has to look for what an
-// earlier owner wrote. Its errors are permanent.
-func (k *sink) place(m *sdk.Message) (place, error) {
-	name, err := files.FinalName(k.props.Name, m)
-	if err != nil {
-		return place{}, err
-	}
-	return place{name: name, temporary: temporaryName(m.ID)}, nil
 }
 
 // Send uploads the message's body. Only when it was the rename whose outcome
@@ -74,6 +57,9 @@ func (k *sink) Send(ctx context.Context, m *sdk.Message) (err error) {
 	if err != nil && !open && broken {
 		k.cleanUp(ctx, at)
 	}
+	if err != nil {
+		k.made.Forget(at.temporary, at.Directory)
+	}
 	return err
 }
 
@@ -89,7 +75,7 @@ func (k *sink) attempt(ctx context.Context, m *sdk.Message, at place) (open, bro
 	open, err = k.deliver(ctx, c, m, at)
 	if err != nil && !open && !c.isDead() {
 		// The connection is in step, so this is the cheapest moment to clean up.
-		_ = c.run(ctx, func() error { return c.ftp.Delete(join(c.absolute(k.props.TemporaryDirectory), at.temporary)) })
+		_ = c.run(ctx, func() error { return c.ftp.Delete(at.upload(c)) })
 	}
 	return open, c.isDead(), stale, err
 }
@@ -97,20 +83,47 @@ func (k *sink) attempt(ctx context.Context, m *sdk.Message, at place) (open, bro
 // deliver returns with open set if the message may have arrived in spite of the
 // error.
 func (k *sink) deliver(ctx context.Context, c *session, m *sdk.Message, at place) (open bool, err error) {
+	arrived := false
+	err = c.run(ctx, func() (err error) {
+		arrived, err = k.before(c, m, at)
+		return err
+	})
+	if err != nil || arrived {
+		return false, err
+	}
 	err = c.run(ctx, func() error { return k.upload(c, m, at) })
 	if err != nil {
 		return false, err
 	}
-	err = c.run(ctx, func() error { return k.rename(c, at) })
+	err = c.run(ctx, func() error { return k.name(c, m, at) })
 	// A refusal means that the rename was not done; silence means nothing.
 	return err != nil && !isRefusal(err), err
+}
+
+// before reports whether the message has arrived already, where sending it again
+// would not replace it. It makes the directories that are missing.
+func (k *sink) before(c *session, m *sdk.Message, at place) (arrived bool, err error) {
+	if err := k.makeDirectories(c, at); err != nil {
+		return false, err
+	}
+	if k.props.IfExists == files.ExistsReplace || !m.Redelivered {
+		return false, nil
+	}
+	for _, name := range at.Names() {
+		if arrived, err = k.holds(c, m, at, name); arrived || err != nil {
+			return arrived, err
+		}
+	}
+	return false, nil
 }
 
 // upload stores the body under the temporary name and measures it there: some
 // servers confirm an upload that broke off.
 func (k *sink) upload(c *session, m *sdk.Message, at place) error {
-	if err := k.checkFree(c, at); err != nil {
-		return err
+	if at.Second == "" {
+		if err := k.checkFree(c, at, at.Name); err != nil {
+			return k.explainTaken(at, err)
+		}
 	}
 	body := m.Body()
 	content, err := body.Open()
@@ -119,64 +132,20 @@ func (k *sink) upload(c *session, m *sdk.Message, at place) error {
 	}
 	defer content.Close()
 
-	dir := c.absolute(k.props.TemporaryDirectory)
-	n, err := c.store(join(dir, at.temporary), content)
+	dir := c.absolute(at.temporary)
+	n, err := c.store(at.upload(c), content)
 	if err != nil {
 		return fmt.Errorf("upload to %s: %w", dir, err)
 	}
 	if n != body.Size {
 		return found("the message's body has %d bytes, want %d", n, body.Size)
 	}
-	f, err := c.size(dir, at.temporary)
+	f, err := c.size(dir, at.uploadName)
 	if err != nil {
 		return err
 	}
 	if !f.exists || f.size != body.Size {
 		return found("upload to %s: the server has %d of %d bytes", dir, max(f.size, 0), body.Size)
-	}
-	return nil
-}
-
-func (k *sink) checkFree(c *session, at place) error {
-	if k.props.IfExists != existsFail {
-		return nil
-	}
-	dir := c.absolute(k.props.Directory)
-	f, err := c.size(dir, at.name)
-	if err != nil {
-		return err
-	}
-	if f.exists {
-		return found("%s exists in %s already; take it away, or set if_exists: replace", at.name, dir)
-	}
-	return nil
-}
-
-// rename gives the upload its final name, in one step on all servers that we
-// know of. Those that do not rename over a file are told to delete it first.
-func (k *sink) rename(c *session, at place) error {
-	from := join(c.absolute(k.props.TemporaryDirectory), at.temporary)
-	to := join(c.absolute(k.props.Directory), at.name)
-	// Again, as late as possible: FTP has no rename that refuses to replace.
-	if err := k.checkFree(c, at); err != nil {
-		return err
-	}
-	err := c.ftp.Rename(from, to)
-	if err == nil {
-		return nil
-	}
-	err = fmt.Errorf("rename to %s: %w", to, err)
-	if !isRefusal(err) || k.props.IfExists != existsReplace {
-		return err
-	}
-	if f, sizeErr := c.size(c.absolute(k.props.Directory), at.name); sizeErr != nil || !f.exists {
-		return errors.Join(err, sizeErr)
-	}
-	if deleteErr := c.ftp.Delete(to); deleteErr != nil {
-		return errors.Join(err, fmt.Errorf("delete what is there: %w", deleteErr))
-	}
-	if err := c.ftp.Rename(from, to); err != nil {
-		return fmt.Errorf("rename to %s: %w", to, err)
 	}
 	return nil
 }
@@ -187,10 +156,10 @@ func (k *sink) cleanUp(ctx context.Context, at place) {
 	ctx, cancel := context.WithTimeout(ctx, cleanUpMax)
 	defer cancel()
 	err := k.pool.with(ctx, func(c *session) error {
-		return c.ftp.Delete(join(c.absolute(k.props.TemporaryDirectory), at.temporary))
+		return c.ftp.Delete(at.upload(c))
 	})
 	if err != nil {
-		k.env.Log.Debug("temporary file of a failed upload not removed", "name", at.temporary, "error", err)
+		k.env.Log.Debug("temporary file of a failed upload not removed", "name", at.uploadName, "error", err)
 	}
 }
 
