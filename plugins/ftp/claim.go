@@ -63,12 +63,9 @@ func (s *source) move(c *session, from string, f *file, item sdk.Item) error {
 		target := join(dir, name)
 		err = c.ftp.Rename(from, target)
 		if isRefusal(err) {
-			// Where the directory is missing, it is made. Servers answer the same to that
-			// and to much else.
-			if makeErr := c.makeDirectory(dir); makeErr == nil {
+			// Servers answer the same to a directory that is missing and to much else.
+			if err = c.makeDirectory(dir); err == nil {
 				err = c.ftp.Rename(from, target)
-			} else if !isRefusal(makeErr) {
-				return makeErr
 			}
 		}
 		if err != nil {
@@ -77,20 +74,6 @@ func (s *source) move(c *session, from string, f *file, item sdk.Item) error {
 		return nil
 	}
 	return found("move %s to %s: %w", from, dir, files.ErrTaken)
-}
-
-// makeDirectory makes a directory and those above it, unless they are there.
-func (s *session) makeDirectory(dir string) error {
-	var last error
-	for at := 1; at <= len(dir); at++ {
-		if at < len(dir) && dir[at] != '/' {
-			continue
-		}
-		if last = s.ftp.MakeDir(dir[:at]); last != nil && !isRefusal(last) {
-			return last
-		}
-	}
-	return last // the ones above it are refused, since they are there
 }
 
 // removeDone takes the file's own done file away, after the file: without it the file

@@ -36,15 +36,8 @@ func (k *sink) makeDirectories(c *session, at place) error {
 	if !k.props.CreateDirectories {
 		return nil
 	}
-	is := func(dir string) (bool, error) {
-		err := c.ftp.ChangeDir(dir)
-		if err != nil && isRefusal(err) {
-			return false, nil
-		}
-		return err == nil, err
-	}
 	for _, dir := range []string{at.temporary, at.Directory} {
-		err := k.made.Ensure(dir, func() error { return files.MakeDirectory(c.absolute(dir), is, c.ftp.MakeDir) })
+		err := k.made.Ensure(dir, func() error { return c.makeDirectory(c.absolute(dir)) })
 		if err != nil {
 			return err
 		}

@@ -15,6 +15,7 @@ import (
 	ftpclient "github.com/jlaffaye/ftp"
 
 	"github.com/fairlead-io/fairlead/sdk"
+	"github.com/fairlead-io/fairlead/sdk/files"
 )
 
 // The steps of connecting, as they stand in errors.
@@ -245,6 +246,18 @@ func (s *session) absolute(dir string) string {
 		return path.Clean(dir)
 	}
 	return path.Join(s.login, dir)
+}
+
+// makeDirectory makes a directory and those above it that are missing.
+func (s *session) makeDirectory(dir string) error {
+	is := func(dir string) (bool, error) {
+		err := s.ftp.ChangeDir(dir)
+		if err != nil && isRefusal(err) {
+			return false, nil
+		}
+		return err == nil, err
+	}
+	return files.MakeDirectory(dir, is, s.ftp.MakeDir)
 }
 
 // store uploads a file. It returns how much of r was read.
