@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/fairlead-io/fairlead/sdk/files"
 )
 
 // BenchmarkSend sends many small files from several goroutines: by the sink, by a
@@ -142,7 +143,7 @@ func copyLarge(b *testing.B, from, to string, run func(*contentReader, *os.File)
 	}
 	defer out.Close()
 	began := time.Now()
-	if err := run(&contentReader{ctx: b.Context(), r: in, sum: sha256.New()}, out); err != nil {
+	if err := run(&contentReader{ctx: b.Context(), r: in, sums: files.NewSums()}, out); err != nil {
 		b.Fatal(err)
 	}
 	if err := syncContent(out); err != nil {

@@ -1,16 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
-	"fmt"
-	"hash"
 	"io"
 	"os"
 
-	"github.com/fairlead-io/fairlead/sdk"
+	"github.com/fairlead-io/fairlead/sdk/files"
 )
 
 // writeBackEvery is how many bytes of a large file are written before the disk is set
@@ -22,8 +18,7 @@ const writeBackEvery = 8 << 20
 type contentReader struct {
 	ctx  context.Context
 	r    io.Reader
-	sum  hash.Hash
-	size int64
+	sums *files.Sums
 	err  error
 }
 
@@ -33,8 +28,7 @@ func (c *contentReader) Read(p []byte) (int, error) {
 		return 0, c.err
 	}
 	n, err := c.r.Read(p)
-	c.sum.Write(p[:n])
-	c.size += int64(n)
+	_, _ = c.sums.Write(p[:n])
 	if err != nil && err != io.EOF {
 		c.err = err
 	}
@@ -43,7 +37,7 @@ func (c *contentReader) Read(p []byte) (int, error) {
 
 // copyTo writes the content to a file, and has the disk begin with what is written.
 func (c *contentReader) copyTo(file *os.File) error {
-	for begun := int64(0); ; begun = c.size {
+	for begun := int64(0); ; begun = c.sums.Size() {
 		n, err := io.CopyN(file, c, writeBackEvery)
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -55,21 +49,10 @@ func (c *contentReader) copyTo(file *os.File) error {
 	}
 }
 
-// check compares what was read with what the message says.
-func (c *contentReader) check(part *sdk.MessagePart) error {
-	if c.size != part.Size {
-		return fmt.Errorf("content is %d bytes and should be %d", c.size, part.Size)
-	}
-	if len(part.SHA256) == sha256.Size && !bytes.Equal(c.sum.Sum(nil), part.SHA256) {
-		return fmt.Errorf("content of %d bytes is damaged: its checksum is wrong", c.size)
-	}
-	return nil
-}
-
 func digest(ctx context.Context, r io.Reader) ([]byte, error) {
-	in := &contentReader{ctx: ctx, r: r, sum: sha256.New()}
+	in := &contentReader{ctx: ctx, r: r, sums: files.NewSums()}
 	if _, err := io.Copy(io.Discard, in); err != nil {
 		return nil, err
 	}
-	return in.sum.Sum(nil), nil
+	return in.sums.Sum(files.SumSHA256), nil
 }

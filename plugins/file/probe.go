@@ -85,7 +85,7 @@ func (s *sink) holds(ctx context.Context, root *os.Root, name string, unique boo
 	if unique {
 		return true, nil
 	}
-	if s.p.IfExists != files.ExistsReplace && !files.MadeFor(m, info.ModTime().Add(mtimeSlack), 1) {
+	if s.p.IfExists != files.ExistsReplace && !s.p.MadeFor(m, info.ModTime().Add(mtimeSlack), 1) {
 		return false, nil
 	}
 	file, err := root.Open(name)

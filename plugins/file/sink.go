@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -30,6 +29,9 @@ type sink struct {
 	// contents and names make files last, those of several sends together.
 	contents *together[*os.File]
 	names    *together[naming]
+
+	// noTimes warns once of a file system that takes no times.
+	noTimes sync.Once
 
 	mu sync.Mutex
 	// left are IDs of messages that may have temporary files of earlier attempts. To
@@ -83,9 +85,9 @@ func (s *sink) Send(ctx context.Context, m *sdk.Message) error {
 		}
 	}
 	temp := files.AttemptName(m.ID)
-	err = s.writeTemp(ctx, root, temp, m.Body())
+	sums, err := s.writeTemp(ctx, root, temp, m)
 	if err == nil {
-		err = s.place(root, temp, at)
+		err = s.place(root, temp, at, m, sums)
 	}
 	var open *notSynced
 	if err != nil && !errors.As(err, &open) {
@@ -95,11 +97,14 @@ func (s *sink) Send(ctx context.Context, m *sdk.Message) error {
 }
 
 // place gives the whole file its final name.
-func (s *sink) place(root *os.Root, temp string, at files.Target) error {
+func (s *sink) place(root *os.Root, temp string, at files.Target, m *sdk.Message, sums *files.Sums) error {
 	mayReplace := s.p.IfExists == files.ExistsReplace
 	var err error
 	for _, name := range at.Names() {
-		err = s.names.do(naming{root: root, from: temp, to: name, mayReplace: mayReplace})
+		err = s.writeSidecar(root, name, m, sums)
+		if err == nil {
+			err = s.names.do(naming{root: root, from: temp, to: name, mayReplace: mayReplace})
+		}
 		if mayReplace || !errors.Is(err, fs.ErrExist) {
 			return err
 		}
@@ -112,34 +117,37 @@ func (s *sink) place(root *os.Root, temp string, at files.Target) error {
 
 // writeTemp writes and syncs the content. Errors of the directory are
 // sdk.Disconnected; those of the content are not.
-func (s *sink) writeTemp(ctx context.Context, root *os.Root, temp string, part *sdk.MessagePart) error {
-	content, err := part.Open()
+func (s *sink) writeTemp(ctx context.Context, root *os.Root, temp string, m *sdk.Message) (*files.Sums, error) {
+	content, err := m.Body().Open()
 	if err != nil {
-		return fmt.Errorf("open content: %w", err)
+		return nil, fmt.Errorf("open content: %w", err)
 	}
 	defer content.Close()
 	file, err := root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
 	if err != nil {
-		return sdk.Disconnected(fmt.Errorf("create file: %w", err))
+		return nil, sdk.Disconnected(fmt.Errorf("create file: %w", err))
 	}
 	defer file.Close() // a second time, when all went well
-	in := &contentReader{ctx: ctx, r: content, sum: sha256.New()}
+	in := &contentReader{ctx: ctx, r: content, sums: files.NewSums(s.p.Checksum)}
 	if err := in.copyTo(file); err != nil {
 		if in.err != nil {
-			return fmt.Errorf("read content: %w", in.err)
+			return nil, fmt.Errorf("read content: %w", in.err)
 		}
-		return sdk.Disconnected(fmt.Errorf("write file: %w", err))
+		return nil, sdk.Disconnected(fmt.Errorf("write file: %w", err))
 	}
-	if err := in.check(part); err != nil {
-		return err
+	if err := in.sums.Check(m.Body()); err != nil {
+		return nil, err
 	}
-	if err := s.syncContent(file, part.Size); err != nil {
-		return err
+	if err := s.setAttributes(root, file, temp, m); err != nil {
+		return nil, err
+	}
+	if err := s.syncContent(file, m.Body().Size); err != nil {
+		return nil, err
 	}
 	if err := file.Close(); err != nil {
-		return sdk.Disconnected(fmt.Errorf("close file: %w", err))
+		return nil, sdk.Disconnected(fmt.Errorf("close file: %w", err))
 	}
-	return nil
+	return in.sums, nil
 }
 
 func (s *sink) syncContent(file *os.File, size int64) error {

@@ -30,11 +30,39 @@ const (
 type Placement struct {
 	IfExists          string `json:"if_exists" jsonschema:"enum=replace,enum=fail,enum=rename,default=replace" jsonschema_description:"When the name is taken: replace the file; fail and try again later; or rename: leave it, and put a mark made from the message's ID before the new file's extension."`
 	CreateDirectories bool   `json:"create_directories" jsonschema:"default=false" jsonschema_description:"Make the directories that are missing, with their parents."`
+	Mode              string `json:"mode,omitempty" jsonschema_description:"Permissions of the file in octal digits, as \"0640\", set before it gets its name. Default: what the system gives it."`
+	KeepTime          bool   `json:"keep_time" jsonschema:"default=false" jsonschema_description:"Give the file the time of the file that the message came from (file.modified, ftp.modified or sftp.modified). A message that came otherwise gets the usual time."`
+	Checksum          string `json:"checksum" jsonschema:"enum=none,enum=sha256,enum=sha512,enum=md5,default=none" jsonschema_description:"Write a second file with the checksum, before the file gets its name: NAME.sha256 in the format of sha256sum, or .sha512, .md5."`
 }
 
 // Problems are the findings of Validate, one [sdk.PropertyError] each.
 func (p Placement) Problems() []error {
-	return nil
+	var errs []error
+	if _, err := ParseMode(p.Mode); p.Mode != "" && err != nil {
+		errs = append(errs, problem("mode", "%v", err))
+	}
+	return errs
+}
+
+// FileMode is the mode that files get; set is false if the property is not there.
+func (p Placement) FileMode() (mode fs.FileMode, set bool) {
+	mode, err := ParseMode(p.Mode)
+	return mode, p.Mode != "" && err == nil
+}
+
+// TimeFor is the time that the message's file gets; set is false if it is to have the
+// usual one.
+func (p Placement) TimeFor(m *sdk.Message) (t time.Time, set bool) {
+	if !p.KeepTime {
+		return time.Time{}, false
+	}
+	for _, property := range []string{"file.modified", "ftp.modified", "sftp.modified"} {
+		// What is there and no time was set by somebody else: it is none for us.
+		if t, err := time.Parse(time.RFC3339, m.Context[property]); err == nil {
+			return t, true
+		}
+	}
+	return time.Time{}, false
 }
 
 func problem(property, format string, args ...any) error {
@@ -89,6 +117,11 @@ func (p Placement) Target(directory, name sdk.Template, m *sdk.Message) (Target,
 	if p.IfExists == ExistsRename {
 		t.Second = MarkedName(t.Name, m.ID)
 	}
+	if name := p.SidecarName(t.Name); name != "" {
+		if err := CheckName(name); err != nil {
+			return Target{}, sdk.Permanent(fmt.Errorf("name of the checksum file %q: %w", name, err))
+		}
+	}
 	return t, nil
 }
 
@@ -111,18 +144,24 @@ func MarkedName(name, id string) string {
 		extension = "" // a hidden file, or one with a dot near the beginning
 	}
 	stem := strings.TrimSuffix(name, extension)
-	for len(stem)+len(mark)+len(extension) > nameMax {
+	for len(stem)+len(mark)+len(extension) > nameMax-sidecarMax {
 		_, last := utf8.DecodeLastRuneInString(stem)
 		stem = stem[:len(stem)-last]
 	}
 	return stem + mark + extension
 }
 
+// timePrecision is that of the coarsest file system in use (FAT).
+const timePrecision = 2 * time.Second
+
 // MadeFor reports whether a file that has this time can have been written for the
-// message: it is not older than the message's ID. Another message of the same content
-// may have been first, and what was there before is not this one. precision is that of
-// the time.
-func MadeFor(m *sdk.Message, modified time.Time, precision time.Duration) bool {
+// message: it is not older than the message's ID, or has the time that the message's
+// file gets. Another message of the same content may have been first, and what was
+// there before is not this one. precision is that of the time.
+func (p Placement) MadeFor(m *sdk.Message, modified time.Time, precision time.Duration) bool {
+	if kept, ok := p.TimeFor(m); ok && modified.Sub(kept).Abs() < timePrecision {
+		return true
+	}
 	made, err := IDTime(m.ID)
 	return err == nil && !modified.Before(made.Truncate(precision))
 }
