@@ -55,11 +55,14 @@ func (k *sink) makeDirectories(c *session, at place) error {
 var errTaken = errors.New("exists already")
 
 // name gives the whole file its final name.
-func (k *sink) name(ctx context.Context, c *session, temp string, at place) error {
+func (k *sink) name(ctx context.Context, c *session, temp string, at place, id string, sums *files.Sums) error {
 	var err error
 	for _, name := range at.Names() {
 		target := path.Join(at.Directory, name)
-		err = c.run(ctx, func() error { return k.rename(c, temp, target) })
+		err = k.writeSidecar(ctx, c, at, name, sums, id)
+		if err == nil {
+			err = c.run(ctx, func() error { return k.rename(c, temp, target) })
+		}
 		if err == nil {
 			return nil
 		}
@@ -86,6 +89,11 @@ func (k *sink) rename(c *session, temp, target string) error {
 		}
 		return err
 	}
+	return replace(c, temp, target)
+}
+
+// replace renames over what is there, in one step where the server can.
+func replace(c *session, temp, target string) error {
 	if _, ok := c.HasExtension(extRename); ok {
 		return c.PosixRename(temp, target)
 	}

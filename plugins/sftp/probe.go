@@ -84,7 +84,7 @@ func (k *sink) holds(c *session, target string, unique bool, m *sdk.Message) (bo
 		return true, nil
 	}
 	// Servers tell seconds.
-	if k.props.IfExists != files.ExistsReplace && !files.MadeFor(m, info.ModTime(), time.Second) {
+	if k.props.IfExists != files.ExistsReplace && !k.props.MadeFor(m, info.ModTime(), time.Second) {
 		return false, nil
 	}
 	want, err := contentSum(m.Body())

@@ -50,6 +50,7 @@ type sendProperties struct {
 	Directory          sdk.Template `json:"directory" jsonschema:"default=." jsonschema_description:"Directory to write to; relative to the login directory unless it begins with a slash. May use {{now:2006/01}}, {{sftp.name}} and other context properties, whose values fill one element and cannot lead elsewhere."`
 	Name               sdk.Template `json:"name" jsonschema:"default={{fairlead.id}}" jsonschema_description:"Name of the file. May use {{fairlead.id}}, {{sftp.name}}, {{now:20060102T150405Z}} and other context properties; now is the time at which the message was taken in. A name with {{fairlead.id}} lets the port tell best whether a message has arrived."`
 	TemporaryDirectory string       `json:"temporary_directory,omitempty" jsonschema_description:"Directory for files that are being uploaded, on the same file system as directory; relative to the login directory unless it begins with a slash. Default: directory."`
+	Resume             bool         `json:"resume" jsonschema:"default=false" jsonschema_description:"Go on with an upload that broke off where it ended, if more than 1 MiB is there. What is there is taken as it is: not for servers that may lose written data in a crash."`
 }
 
 var (

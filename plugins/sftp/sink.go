@@ -16,6 +16,8 @@ type sink struct {
 	env   sdk.Env
 	pool  *pool
 	made  files.Made
+	// noTimes warns once of a server that takes no times.
+	noTimes sync.Once
 
 	mu sync.Mutex
 	// left are IDs of messages that may have temporary files of earlier attempts. To
@@ -60,15 +62,19 @@ func (k *sink) Send(ctx context.Context, m *sdk.Message) error {
 	}
 	if err != nil {
 		k.made.Forget(at.temporary, at.Directory)
+	} else if k.props.Resume {
+		k.setLeft(m.ID, false)
 	}
 	return err
 }
 
 // once is Send on connections as they are; stale is as in attempt.
 func (k *sink) once(ctx context.Context, m *sdk.Message, at place) (stale bool, err error) {
-	arrived := false
+	temp := path.Join(at.temporary, files.AttemptName(m.ID))
+	var arrived bool
+	var offset int64
 	err = k.pool.with(ctx, func(c *session) (err error) {
-		arrived, err = k.prepare(ctx, c, m, at)
+		arrived, offset, err = k.prepare(ctx, c, m, at, temp)
 		return err
 	})
 	if err != nil {
@@ -77,44 +83,48 @@ func (k *sink) once(ctx context.Context, m *sdk.Message, at place) (stale bool, 
 	if arrived {
 		return false, nil
 	}
-	return k.attempt(ctx, m, at)
+	return k.attempt(ctx, m, at, temp, offset)
 }
 
 // prepare takes away what earlier attempts left, and reports whether the message has
 // arrived before. A temporary file of the past would be taken for proof of absence;
 // and it must be gone before the look, so that no earlier attempt that was frozen before
-// its rename can make a file appear after it.
-func (k *sink) prepare(ctx context.Context, c *session, m *sdk.Message, at place) (arrived bool, err error) {
+// its rename can make a file appear after it. With resume, temp may be the best of them,
+// and offset how much of it is good.
+func (k *sink) prepare(ctx context.Context, c *session, m *sdk.Message, at place, temp string) (arrived bool, offset int64, err error) {
 	if err := k.makeDirectories(c, at); err != nil {
-		return false, err
+		return false, 0, err
 	}
 	if m.Redelivered || k.hasLeft(m.ID) {
-		if err := k.removeTemps(ctx, c, at, m.ID); err != nil {
-			return false, err
+		if offset, err = k.takeOver(ctx, c, m, at, temp); err != nil {
+			return false, 0, err
 		}
 	}
 	if k.props.Name.Unique() || m.Redelivered {
-		return k.arrived(c, at, m)
+		arrived, err = k.arrived(c, at, m)
 	}
-	return false, nil
+	if arrived && offset > 0 {
+		err = k.removeTemps(ctx, c, at, m.ID)
+	}
+	return arrived, offset, err
 }
 
 // attempt uploads and renames, on one connection. stale says that this was one that
 // was used before and broke, and that nothing has arrived.
-func (k *sink) attempt(ctx context.Context, m *sdk.Message, at place) (stale bool, err error) {
+func (k *sink) attempt(ctx context.Context, m *sdk.Message, at place, temp string, offset int64) (stale bool, err error) {
 	c, err := k.pool.acquire(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer k.pool.release(c)
 	used := c.used
-	temp := path.Join(at.temporary, files.AttemptName(m.ID))
-	if err := k.upload(ctx, c, temp, m.Body()); err != nil {
+	sums, err := k.upload(ctx, c, temp, offset, m)
+	if err != nil {
 		stale = used && c.isDead()
 		k.discard(ctx, c, temp, m.ID)
 		return stale, err
 	}
-	if err := k.name(ctx, c, temp, at); err != nil {
+	if err := k.name(ctx, c, temp, at, m.ID, sums); err != nil {
 		k.discard(ctx, c, temp, m.ID)
 		return false, err
 	}
