@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/fairlead-io/fairlead/sdk"
 	"github.com/fairlead-io/fairlead/sdk/files"
@@ -25,6 +27,16 @@ func (k *sink) place(m *sdk.Message) (place, error) {
 
 // upload is the path of the temporary file.
 func (p place) upload(c *session) string { return join(c.absolute(p.temporary), p.uploadName) }
+
+// sidecarUpload is the path of the temporary file with the checksum. It proves nothing:
+// it does not have the name that a probe asks for.
+func (p place) sidecarUpload(c *session) string {
+	return join(c.absolute(p.temporary), p.sidecarName())
+}
+
+func (p place) sidecarName() string {
+	return strings.TrimSuffix(p.uploadName, ".part") + ".sum.part"
+}
 
 // unique reports whether only this message writes a file of the name.
 func (k *sink) unique(at place, name string) bool {
@@ -74,20 +86,45 @@ func (k *sink) explainTaken(at place, err error) error {
 	return found("%s exists in %s already; take it away, or set if_exists: replace or rename", at.Name, at.Directory)
 }
 
-// name gives the upload the first of its names that it may have.
-func (k *sink) name(c *session, m *sdk.Message, at place) error {
-	err := k.rename(c, at, at.Name)
-	if errors.Is(err, errTaken) && at.Second != "" {
+// beforeRename does what is left to do for a name: it makes sure that it is free, where
+// that matters, and puts the checksum file there. arrived says that there is no need to
+// go on.
+func (k *sink) beforeRename(c *session, m *sdk.Message, at place, name string, sums *files.Sums) (arrived bool, err error) {
+	if name == at.Second && m.Redelivered {
 		// A rename of an earlier attempt may have reached the server since we looked.
 		// What is there now is the last word: the temporary file is this attempt's.
-		if m.Redelivered {
-			if arrived, err := k.holds(c, m, at, at.Name); err != nil || arrived {
-				return errors.Join(err, ignoreRefusal(c.ftp.Delete(at.upload(c))))
-			}
+		if arrived, err := k.holds(c, m, at, at.Name); err != nil || arrived {
+			return arrived, errors.Join(err, k.deleteUpload(c, at))
 		}
-		err = k.rename(c, at, at.Second)
 	}
-	return k.explainTaken(at, err)
+	if err := k.checkFree(c, at, name); err != nil {
+		return false, err
+	}
+	return false, k.writeSidecar(c, at, name, sums)
+}
+
+// writeSidecar puts the checksum file of this name there. The file itself must not be
+// there without it, so it comes first.
+func (k *sink) writeSidecar(c *session, at place, name string, sums *files.Sums) error {
+	sidecar := k.props.SidecarName(name)
+	if sidecar == "" {
+		return nil
+	}
+	content := k.props.Sidecar(name, sums)
+	err := c.storeFrom(at.sidecarUpload(c), bytes.NewReader(content), 0)
+	if err == nil {
+		err = k.measure(c, at.temporary, at.sidecarName(), int64(len(content)))
+	}
+	if err == nil {
+		err = k.setMode(c, at.sidecarUpload(c))
+	}
+	if err == nil {
+		err = k.renameOver(c, at.sidecarUpload(c), at.Directory, sidecar)
+	}
+	if err != nil {
+		return fmt.Errorf("write checksum file %s: %w", sidecar, err)
+	}
+	return nil
 }
 
 func ignoreRefusal(err error) error {
@@ -97,10 +134,12 @@ func ignoreRefusal(err error) error {
 	return err
 }
 
-// rename gives the upload a final name, in one step on all servers that we
-// know of. Those that do not rename over a file are told to delete it first.
+// rename gives the upload a final name.
 func (k *sink) rename(c *session, at place, name string) error {
 	from, to := at.upload(c), join(c.absolute(at.Directory), name)
+	if k.props.IfExists == files.ExistsReplace {
+		return k.renameOver(c, from, at.Directory, name)
+	}
 	// As late as possible: FTP has no rename that refuses to replace.
 	if err := k.checkFree(c, at, name); err != nil {
 		return err
@@ -113,13 +152,23 @@ func (k *sink) rename(c *session, at place, name string) error {
 	if !isRefusal(err) {
 		return err
 	}
-	if k.props.IfExists != files.ExistsReplace {
-		if taken := k.checkFree(c, at, name); taken != nil {
-			return errors.Join(err, taken)
-		}
+	return errors.Join(err, k.checkFree(c, at, name))
+}
+
+// renameOver replaces what has the name, in one step on all servers that we know of.
+// Those that do not rename over a file are told to delete it first.
+func (k *sink) renameOver(c *session, from, directory, name string) error {
+	dir := c.absolute(directory)
+	to := join(dir, name)
+	err := c.ftp.Rename(from, to)
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("rename to %s: %w", to, err)
+	if !isRefusal(err) {
 		return err
 	}
-	if f, sizeErr := c.size(c.absolute(at.Directory), name); sizeErr != nil || !f.exists {
+	if f, sizeErr := c.size(dir, name); sizeErr != nil || !f.exists {
 		return errors.Join(err, sizeErr)
 	}
 	if deleteErr := c.ftp.Delete(to); deleteErr != nil {

@@ -89,8 +89,11 @@ func (k *sink) sameContent(c *session, m *sdk.Message, dir, name string) (bool, 
 		return false, err
 	}
 	// Servers tell seconds.
-	if !f.modified.IsZero() && !files.MadeFor(m, f.modified, time.Second) {
+	if !f.modified.IsZero() && !k.props.MadeFor(m, f.modified, time.Second) {
 		return false, nil
+	}
+	if answer, err := k.sameByServer(c, m, join(dir, name)); answer != nil || err != nil {
+		return answer != nil && *answer, err
 	}
 	want, err := digest(body)
 	if err != nil {
@@ -114,6 +117,33 @@ func (k *sink) sameContent(c *session, m *sdk.Message, dir, name string) (bool, 
 		return false, err
 	}
 	return n == body.Size && bytes.Equal(hash.Sum(nil), want), nil
+}
+
+// sameByServer compares by a checksum that the server takes, if it takes one that is
+// strong enough to be proof; else the answer is nil.
+func (k *sink) sameByServer(c *session, m *sdk.Message, path string) (*bool, error) {
+	if k.noHash.Load() {
+		return nil, nil
+	}
+	h, err := k.hashCommand(c, hashCommands[:proof])
+	if h == nil || err != nil {
+		return nil, err
+	}
+	sums := files.NewSums(h.sum)
+	content, err := m.Body().Open()
+	if err != nil {
+		return nil, found("read the message's body: %w", err)
+	}
+	defer content.Close()
+	if _, err := io.Copy(sums, content); err != nil {
+		return nil, found("read the message's body: %w", err)
+	}
+	got, err := k.serverSum(c, h, path)
+	if err != nil && isRefusal(err) {
+		return nil, nil // it may let us read the file all the same
+	}
+	same := bytes.Equal(got, sums.Sum(h.sum))
+	return &same, err
 }
 
 func digest(p *sdk.MessagePart) ([]byte, error) {

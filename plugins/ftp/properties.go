@@ -53,6 +53,8 @@ type sendProperties struct {
 	Name               sdk.Template `json:"name" jsonschema:"default={{fairlead.id}}" jsonschema_description:"Name of the file. May use {{fairlead.id}}, {{ftp.name}}, {{now:20060102T150405Z}} and other context properties. A name with {{fairlead.id}} lets the port tell best whether a message has arrived."`
 	TemporaryDirectory string       `json:"temporary_directory,omitempty" jsonschema_description:"Directory for files that are being uploaded, on the same file system as directory; relative to the login directory unless it begins with a slash. Default: directory."`
 	files.Placement
+	Verify string `json:"verify" jsonschema:"enum=size,enum=hash,enum=auto,default=size" jsonschema_description:"How an upload is compared with the message before it gets its name: by its size; by a checksum as well, which the server takes (HASH, XSHA256, XSHA512, XSHA1, XMD5, XCRC); or auto: by the checksum if the server offers one."`
+	Resume bool   `json:"resume" jsonschema:"default=false" jsonschema_description:"Go on with an upload that broke off where it ended (REST and STOR), if more than 1 MiB is there. The whole is verified by a checksum if the server offers one; else what is there is taken as it is: not for servers that may lose written data in a crash."`
 }
 
 var (

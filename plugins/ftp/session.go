@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"io"
 	"net"
 	"path"
 	"strings"
@@ -247,7 +246,6 @@ func (s *session) absolute(dir string) string {
 	}
 	return path.Join(s.login, dir)
 }
-
 // makeDirectory makes a directory and those above it that are missing.
 func (s *session) makeDirectory(dir string) error {
 	is := func(dir string) (bool, error) {
@@ -258,24 +256,4 @@ func (s *session) makeDirectory(dir string) error {
 		return err == nil, err
 	}
 	return files.MakeDirectory(dir, is, s.ftp.MakeDir)
-}
-
-// store uploads a file. It returns how much of r was read.
-func (s *session) store(target string, r io.Reader) (int64, error) {
-	s.upload = true
-	defer func() { s.upload = false }()
-	counted := &countingReader{r: r}
-	err := s.ftp.Stor(target, counted)
-	return counted.n, err
-}
-
-type countingReader struct {
-	r io.Reader
-	n int64
-}
-
-func (c *countingReader) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n += int64(n)
-	return n, err
 }

@@ -3,7 +3,9 @@ package main
 import (
 	"cmp"
 	"context"
-	"fmt"
+	"errors"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fairlead-io/fairlead/sdk"
@@ -21,6 +23,12 @@ type sink struct {
 	pool  *pool
 	sent  *attempts
 	made  files.Made
+	// features are asked for when they are needed first.
+	features knownFeatures
+	// noTimes and noSums warn once of a server that takes no times or checksums; noHash is set when one did not
+	// answer the question for a checksum.
+	noTimes, noSums sync.Once
+	noHash          atomic.Bool
 }
 
 var _ sdk.Prober = (*sink)(nil)
@@ -54,7 +62,7 @@ func (k *sink) Send(ctx context.Context, m *sdk.Message) (err error) {
 		k.pool.dropIdle()
 		open, broken, _, err = k.attempt(ctx, m, at)
 	}
-	if err != nil && !open && broken {
+	if err != nil && !open && broken && !k.props.Resume {
 		k.cleanUp(ctx, at)
 	}
 	if err != nil {
@@ -73,9 +81,10 @@ func (k *sink) attempt(ctx context.Context, m *sdk.Message, at place) (open, bro
 	defer k.pool.release(c)
 	stale = c.used
 	open, err = k.deliver(ctx, c, m, at)
-	if err != nil && !open && !c.isDead() {
+	keep := k.props.Resume && !errors.Is(err, errSpoiled)
+	if err != nil && !open && !keep && !c.isDead() {
 		// The connection is in step, so this is the cheapest moment to clean up.
-		_ = c.run(ctx, func() error { return c.ftp.Delete(at.upload(c)) })
+		_ = c.run(ctx, func() error { return k.deleteUpload(c, at) })
 	}
 	return open, c.isDead(), stale, err
 }
@@ -91,13 +100,32 @@ func (k *sink) deliver(ctx context.Context, c *session, m *sdk.Message, at place
 	if err != nil || arrived {
 		return false, err
 	}
-	err = c.run(ctx, func() error { return k.upload(c, m, at) })
+	var sums *files.Sums
+	err = c.run(ctx, func() (err error) {
+		sums, err = k.upload(c, m, at)
+		return err
+	})
 	if err != nil {
 		return false, err
 	}
-	err = c.run(ctx, func() error { return k.name(c, m, at) })
-	// A refusal means that the rename was not done; silence means nothing.
-	return err != nil && !isRefusal(err), err
+	for _, name := range at.Names() {
+		err = c.run(ctx, func() (err error) {
+			arrived, err = k.beforeRename(c, m, at, name, sums)
+			return err
+		})
+		if arrived {
+			return false, err
+		}
+		if err == nil {
+			err = c.run(ctx, func() error { return k.rename(c, at, name) })
+			// A refusal means that the rename was not done; silence means nothing.
+			open = err != nil && !isRefusal(err)
+		}
+		if !errors.Is(err, errTaken) {
+			return open, err
+		}
+	}
+	return false, k.explainTaken(at, err)
 }
 
 // before reports whether the message has arrived already, where sending it again
@@ -117,47 +145,12 @@ func (k *sink) before(c *session, m *sdk.Message, at place) (arrived bool, err e
 	return false, nil
 }
 
-// upload stores the body under the temporary name and measures it there: some
-// servers confirm an upload that broke off.
-func (k *sink) upload(c *session, m *sdk.Message, at place) error {
-	if at.Second == "" {
-		if err := k.checkFree(c, at, at.Name); err != nil {
-			return k.explainTaken(at, err)
-		}
-	}
-	body := m.Body()
-	content, err := body.Open()
-	if err != nil {
-		return found("open the message's body: %w", err)
-	}
-	defer content.Close()
-
-	dir := c.absolute(at.temporary)
-	n, err := c.store(at.upload(c), content)
-	if err != nil {
-		return fmt.Errorf("upload to %s: %w", dir, err)
-	}
-	if n != body.Size {
-		return found("the message's body has %d bytes, want %d", n, body.Size)
-	}
-	f, err := c.size(dir, at.uploadName)
-	if err != nil {
-		return err
-	}
-	if !f.exists || f.size != body.Size {
-		return found("upload to %s: the server has %d of %d bytes", dir, max(f.size, 0), body.Size)
-	}
-	return nil
-}
-
 // cleanUp removes the temporary file on a new connection, if that is quickly
 // done. Otherwise the next attempt replaces it.
 func (k *sink) cleanUp(ctx context.Context, at place) {
 	ctx, cancel := context.WithTimeout(ctx, cleanUpMax)
 	defer cancel()
-	err := k.pool.with(ctx, func(c *session) error {
-		return c.ftp.Delete(at.upload(c))
-	})
+	err := k.pool.with(ctx, func(c *session) error { return k.deleteUpload(c, at) })
 	if err != nil {
 		k.env.Log.Debug("temporary file of a failed upload not removed", "name", at.uploadName, "error", err)
 	}

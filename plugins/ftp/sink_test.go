@@ -370,7 +370,7 @@ func TestContextEndsAnUpload(t *testing.T) {
 	defer writer.Close()
 	done := make(chan error, 1)
 	go func() {
-		done <- c.run(ctx, func() error { _, err := c.store("/x", reader); return err })
+		done <- c.run(ctx, func() error { return c.storeFrom("/x", reader, 0) })
 	}()
 	if _, err := writer.Write(noise(1, 1000)); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/textproto"
+	"strings"
+)
+
+// replyMax bounds a reply, in bytes.
+const replyMax = 256 << 10
+
+// command sends a command that the library does not have, and returns the reply. The
+// error of one that refuses is a [textproto.Error], as the library's.
+//
+// The session must be in step: then the library's own reader holds nothing back, and
+// what comes next on the connection is the reply. It is read byte by byte, so that
+// nothing of what follows it is taken from the library.
+func (s *session) command(format string, args ...any) (code int, text string, err error) {
+	line := fmt.Sprintf(format, args...)
+	if strings.ContainsAny(line, "\r\n\x00") {
+		return 0, "", found("a command must not contain a line break or a NUL: %q", line)
+	}
+	if len(s.control.ahead) > 0 {
+		return 0, "", errOutOfStep
+	}
+	if _, err := io.WriteString(s.control, line+"\r\n"); err != nil {
+		return 0, "", fmt.Errorf("send command: %w", err)
+	}
+	reply := textproto.NewReader(bufio.NewReader(&byteReader{io.LimitReader(s.control, replyMax)}))
+	code, text, err = reply.ReadResponse(0)
+	if err != nil {
+		return 0, "", fmt.Errorf("read reply: %w", err)
+	}
+	if code >= 400 {
+		return code, text, &textproto.Error{Code: code, Msg: text}
+	}
+	return code, text, nil
+}
+
+// byteReader returns one byte at a time.
+type byteReader struct{ io.Reader }
+
+// Read implements io.Reader.
+func (r *byteReader) Read(p []byte) (int, error) { return r.Reader.Read(p[:min(1, len(p))]) }
