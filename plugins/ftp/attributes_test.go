@@ -146,7 +146,9 @@ func TestTimeIsSetByTheCommandThatTheServerHas(t *testing.T) {
 		}
 		s := startScripted(t, c.features, map[string]handler{"SIZE": says("213 5"), "MFMT": try("MFMT"), "MDTM": try("MDTM")})
 		k, log := newLoggedSink(t, s.props("keep_time", true))
-		m := func() *sdk.Message { return newMessage(t, []byte("five!"), "sftp.modified", "2020-02-29T02:02:03+01:00") }
+		m := func() *sdk.Message {
+			return newMessage(t, []byte("five!"), "sftp.modified", "2020-02-29T02:02:03+01:00")
+		}
 		send(t, k, m())
 		if !slices.Equal(tried, c.tried) {
 			t.Errorf("%+v: tried %q", c, tried)
