@@ -21,6 +21,7 @@ import (
 //     since arriving is the renaming of the last temporary file.
 //   - Nothing of either is Unknown: either nothing was written, or the file has
 //     arrived and was taken by its consumer.
+//   - What was appended to a file leaves no trace of its own: Unknown.
 func (s *sink) Probe(ctx context.Context, m *sdk.Message) (sdk.Arrival, error) {
 	if len(m.Parts) != 1 {
 		return sdk.Absent, nil // Send refuses it
@@ -28,6 +29,9 @@ func (s *sink) Probe(ctx context.Context, m *sdk.Message) (sdk.Arrival, error) {
 	at, err := s.p.Target(s.p.Directory, s.p.Name, m)
 	if err != nil {
 		return sdk.Absent, nil // Send refuses it, and says why
+	}
+	if s.p.IfExists == files.ExistsAppend {
+		return sdk.Unknown, nil
 	}
 	root, err := s.open(at.Directory, false)
 	if s.p.CreateDirectories && errors.Is(err, fs.ErrNotExist) {

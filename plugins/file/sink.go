@@ -69,6 +69,9 @@ func (s *sink) Send(ctx context.Context, m *sdk.Message) error {
 		return err
 	}
 	defer root.Close()
+	if s.p.IfExists == files.ExistsAppend {
+		return s.appendTo(ctx, root, at, m)
+	}
 	// First, so that the look for what has arrived is the last word: an earlier attempt
 	// that was frozen before its rename finds nothing to rename.
 	if m.Redelivered || s.hasLeft(m.ID) {

@@ -23,6 +23,8 @@ import (
 //   - If there is neither, the message may have arrived and been taken away since
 //     by whom it was meant for: unknown, unless all attempts were made by this
 //     process and failed earlier.
+//   - What was appended to a file leaves no trace of its own: unknown, with the same
+//     exception.
 func (k *sink) Probe(ctx context.Context, m *sdk.Message) (sdk.Arrival, error) {
 	if k.sent.knownAbsent(m) {
 		return sdk.Absent, nil
@@ -30,6 +32,9 @@ func (k *sink) Probe(ctx context.Context, m *sdk.Message) (sdk.Arrival, error) {
 	at, err := k.place(m)
 	if err != nil {
 		return sdk.Unknown, err
+	}
+	if k.appends() {
+		return sdk.Unknown, nil
 	}
 	arrival := sdk.Unknown
 	err = k.pool.with(ctx, func(c *session) (err error) {

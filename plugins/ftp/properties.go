@@ -83,6 +83,11 @@ func (p sendProperties) Validate() error {
 	if strings.ContainsAny(p.Name.String(), "\r\n\x00") {
 		errs = append(errs, problem("name", "contains a line break or a NUL"))
 	}
+	for property, set := range map[string]bool{"temporary_directory": p.TemporaryDirectory != "", "resume": p.Resume, "verify": p.Verify == verifyHash} {
+		if set {
+			errs = append(errs, p.WithAppend(property))
+		}
+	}
 	return errors.Join(errs...)
 }
 

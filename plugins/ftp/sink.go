@@ -51,6 +51,13 @@ func (k *sink) Send(ctx context.Context, m *sdk.Message) (err error) {
 	if len(m.Parts) > 1 {
 		k.env.Log.Warn("message has several parts, sending the body only", "message", m.ID, "parts", len(m.Parts))
 	}
+	if k.appends() {
+		done, err := appending.Take(ctx, k.pool.end.addr+" "+join(at.Directory, at.Name))
+		if err != nil {
+			return sdk.Disconnected(err)
+		}
+		defer done()
+	}
 	k.sent.begin(m)
 	open := true // also if what follows panics
 	defer func() { k.sent.end(m, err == nil && !open, open) }()
@@ -62,7 +69,7 @@ func (k *sink) Send(ctx context.Context, m *sdk.Message) (err error) {
 		k.pool.dropIdle()
 		open, broken, _, err = k.attempt(ctx, m, at)
 	}
-	if err != nil && !open && broken && !k.props.Resume {
+	if err != nil && !open && broken && !k.props.Resume && !k.appends() {
 		k.cleanUp(ctx, at)
 	}
 	if err != nil {
@@ -70,6 +77,8 @@ func (k *sink) Send(ctx context.Context, m *sdk.Message) (err error) {
 	}
 	return err
 }
+
+func (k *sink) appends() bool { return k.props.IfExists == files.ExistsAppend }
 
 // attempt sends the message on one connection. open is as in deliver; broken says
 // that the connection did not live to clean up, stale that it was used before.
@@ -81,7 +90,7 @@ func (k *sink) attempt(ctx context.Context, m *sdk.Message, at place) (open, bro
 	defer k.pool.release(c)
 	stale = c.used
 	open, err = k.deliver(ctx, c, m, at)
-	keep := k.props.Resume && !errors.Is(err, errSpoiled)
+	keep := k.appends() || k.props.Resume && !errors.Is(err, errSpoiled)
 	if err != nil && !open && !keep && !c.isDead() {
 		// The connection is in step, so this is the cheapest moment to clean up.
 		_ = c.run(ctx, func() error { return k.deleteUpload(c, at) })
@@ -92,6 +101,9 @@ func (k *sink) attempt(ctx context.Context, m *sdk.Message, at place) (open, bro
 // deliver returns with open set if the message may have arrived in spite of the
 // error.
 func (k *sink) deliver(ctx context.Context, c *session, m *sdk.Message, at place) (open bool, err error) {
+	if k.appends() {
+		return k.appendTo(ctx, c, m, at)
+	}
 	arrived := false
 	err = c.run(ctx, func() (err error) {
 		arrived, err = k.before(c, m, at)

@@ -112,6 +112,12 @@ func (m *meter) set(left int) {
 	m.left, m.said = left, 0
 }
 
+func (m *meter) total() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.said
+}
+
 func (m *meter) spend(n int) (ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -133,14 +139,16 @@ func (m metered) Read(p []byte) (int, error) {
 	return n, err
 }
 
+func meteredBy(m *meter) func(*testServer) {
+	return func(s *testServer) {
+		s.wrap = func(rwc io.ReadWriteCloser) io.ReadWriteCloser { return metered{rwc, m} }
+	}
+}
+
 func TestUploadThatBrokeOffIsGoneOnWith(t *testing.T) {
 	for _, resume := range []bool{true, false} {
 		used := &meter{left: 7 << 19}
-		s := startServer(t, func(s *testServer) {
-			s.wrap = func(rwc io.ReadWriteCloser) io.ReadWriteCloser {
-				return metered{rwc, used}
-			}
-		})
+		s := startServer(t, meteredBy(used))
 		content := strings.Repeat("0123456789abcdef", 5<<16+1)
 		props := with(s.props, "resume", resume, "checksum", "sha256")
 		m := newMessage(t, content)
@@ -166,7 +174,7 @@ func TestUploadThatBrokeOffIsGoneOnWith(t *testing.T) {
 		if got := s.names(t); len(got) != 2 {
 			t.Errorf("the server has %q", got)
 		}
-		if said := used.said; (said < 4<<20) != resume {
+		if said := used.total(); (said < 4<<20) != resume {
 			t.Errorf("resume %t: %d bytes went out at the second attempt", resume, said)
 		}
 	}

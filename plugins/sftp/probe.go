@@ -23,6 +23,7 @@ import (
 //     arriving is the renaming of the last temporary file.
 //   - Nothing of either is Unknown: either nothing was written, or the file has arrived
 //     and was taken by its consumer.
+//   - What was appended to a file leaves no trace of its own: Unknown.
 func (k *sink) Probe(ctx context.Context, m *sdk.Message) (sdk.Arrival, error) {
 	if len(m.Parts) != 1 {
 		return sdk.Absent, nil // Send refuses it
@@ -30,6 +31,9 @@ func (k *sink) Probe(ctx context.Context, m *sdk.Message) (sdk.Arrival, error) {
 	at, err := k.place(m)
 	if err != nil {
 		return sdk.Absent, nil // Send refuses it, and says why
+	}
+	if k.props.IfExists == files.ExistsAppend {
+		return sdk.Unknown, nil
 	}
 	arrival := sdk.Unknown
 	err = k.pool.with(ctx, func(c *session) error {

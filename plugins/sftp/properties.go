@@ -76,7 +76,18 @@ func (p sendProperties) Validate() error {
 	if strings.ContainsAny(p.Name.String(), "/\\\x00") {
 		errs = append(errs, problem("name", "%q contains a slash, a backslash or a NUL; name the directory under directory", p.Name))
 	}
+	errs = append(errs, p.appendProblems()...)
 	return errors.Join(errs...)
+}
+
+func (p sendProperties) appendProblems() []error {
+	var errs []error
+	for property, set := range map[string]bool{"temporary_directory": p.TemporaryDirectory != "", "resume": p.Resume} {
+		if set {
+			errs = append(errs, p.WithAppend(property))
+		}
+	}
+	return errs
 }
 
 func checkDirectory(property, dir string) error {

@@ -53,6 +53,9 @@ func (k *sink) Send(ctx context.Context, m *sdk.Message) error {
 	if err != nil {
 		return err
 	}
+	if k.props.IfExists == files.ExistsAppend {
+		return k.appendTo(ctx, m, at)
+	}
 	stale, err := k.once(ctx, m, at)
 	if stale && ctx.Err() == nil {
 		// One that lay idle may have been closed by the server long ago, and others with it.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash"
 	"hash/crc32"
+	"io"
 
 	"github.com/fairlead-io/fairlead/sdk"
 )
@@ -80,6 +81,22 @@ func (s *Sums) Check(part *sdk.MessagePart) error {
 		return fmt.Errorf("content of %d bytes is damaged: its checksum is wrong", s.size)
 	}
 	return nil
+}
+
+// CheckContent reads a part's content and compares it with what the message says of it:
+// before the first byte goes to where it cannot be taken back. Its errors are
+// [sdk.Permanent] if the content is not the one it should be, else [sdk.Disconnected].
+func CheckContent(part *sdk.MessagePart) error {
+	content, err := part.Open()
+	if err != nil {
+		return sdk.Disconnected(fmt.Errorf("open content: %w", err))
+	}
+	defer content.Close()
+	sums := NewSums()
+	if _, err := io.Copy(sums, content); err != nil {
+		return sdk.Disconnected(fmt.Errorf("read content: %w", err))
+	}
+	return sdk.Permanent(sums.Check(part))
 }
 
 // SidecarName is the name of the file that holds the checksum of the file of this name,

@@ -28,7 +28,7 @@ const (
 // put into its directory. Embed it in the properties' struct, and call Problems from
 // its Validate.
 type Placement struct {
-	IfExists          string `json:"if_exists" jsonschema:"enum=replace,enum=fail,enum=rename,default=replace" jsonschema_description:"When the name is taken: replace the file; fail and try again later; or rename: leave it, and put a mark made from the message's ID before the new file's extension."`
+	IfExists          string `json:"if_exists" jsonschema:"enum=replace,enum=fail,enum=rename,enum=append,default=replace" jsonschema_description:"When the name is taken: replace the file; fail and try again later; rename: leave it, and put a mark made from the message's ID before the new file's extension; or append to it. Appending is not atomic: after a failure in its middle nobody can tell what has arrived, and in_doubt of the port decides."`
 	CreateDirectories bool   `json:"create_directories" jsonschema:"default=false" jsonschema_description:"Make the directories that are missing, with their parents."`
 	Mode              string `json:"mode,omitempty" jsonschema_description:"Permissions of the file in octal digits, as \"0640\", set before it gets its name. Default: what the system gives it."`
 	KeepTime          bool   `json:"keep_time" jsonschema:"default=false" jsonschema_description:"Give the file the time of the file that the message came from (file.modified, ftp.modified or sftp.modified). A message that came otherwise gets the usual time."`
@@ -41,7 +41,21 @@ func (p Placement) Problems() []error {
 	if _, err := ParseMode(p.Mode); p.Mode != "" && err != nil {
 		errs = append(errs, problem("mode", "%v", err))
 	}
+	for property, set := range map[string]bool{"mode": p.Mode != "", "keep_time": p.KeepTime, "checksum": p.SidecarName("") != ""} {
+		if set {
+			errs = append(errs, p.WithAppend(property))
+		}
+	}
 	return errs
+}
+
+// WithAppend is the finding about a property that is set and has no meaning for a file
+// that is appended to, nil if files are not.
+func (p Placement) WithAppend(property string) error {
+	if p.IfExists != ExistsAppend {
+		return nil
+	}
+	return problem(property, "contradicts if_exists: append, which adds to a file that is there; take one of them away")
 }
 
 // FileMode is the mode that files get; set is false if the property is not there.
