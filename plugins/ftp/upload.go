@@ -32,7 +32,6 @@ func (k *sink) upload(c *session, m *sdk.Message, at place) (*files.Sums, error)
 	sums, err := k.store(c, m, at, verifier, offset)
 	if err != nil && offset > 0 && isRefusal(err) {
 		// A server may offer REST and refuse it for uploads.
-		offset = 0
 		if err := k.deleteUpload(c, at); err != nil {
 			return nil, err
 		}
