@@ -246,6 +246,7 @@ func (s *session) absolute(dir string) string {
 	}
 	return path.Join(s.login, dir)
 }
+
 // makeDirectory makes a directory and those above it that are missing.
 func (s *session) makeDirectory(dir string) error {
 	is := func(dir string) (bool, error) {
