@@ -74,7 +74,8 @@ type Env struct {
 	Endpoint string
 	// Host and Node say where it runs.
 	Host, Node string
-	// Cluster identifies the cluster among all others, also among those of its name.
+	// Cluster identifies the cluster among all others, also among those of its name. It
+	// is the same after the cluster was recovered from what is left of its ledger.
 	Cluster string
 	// Epoch is the fencing token of the ownership under which the process runs: it is
 	// larger at every owner after this one. Two processes of one endpoint may have the

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -225,6 +226,27 @@ func (l *Ledger) self() raft.ServerID { return l.identity.self }
 // it does not know any. It is made once, by the cluster's first leader, and again
 // by Recover.
 func (l *Ledger) ClusterID() string { return l.identity.get() }
+
+// Founded waits until the cluster is founded, as far as this replica knows, and returns
+// what its ID began as: unlike the ID, it outlasts a recovery.
+func (l *Ledger) Founded(ctx context.Context) (string, error) {
+	changes, stop := l.Changes()
+	defer stop()
+	for {
+		var id string
+		l.View(func(s *pb.State) { id = s.GetClusterId() })
+		if base, _ := lineage(id); base != "" {
+			return base, nil
+		}
+		select {
+		case <-changes:
+		case <-ctx.Done():
+			return "", fmt.Errorf("the cluster has no ID yet: %w", ctx.Err())
+		case <-l.done:
+			return "", errClosed
+		}
+	}
+}
 
 // noteCluster stores the cluster's ID as soon as the state has it.
 func (l *Ledger) noteCluster() {

@@ -200,6 +200,34 @@ func TestTwoClustersThatFindEachOtherDoNotMix(t *testing.T) {
 	}
 }
 
+// Handlers mark files at the partner's with it: a recovered cluster must know them.
+func TestWhatAClusterWasFoundedAsOutlastsItsRecovery(t *testing.T) {
+	t.Parallel()
+	c := named3(t)
+	soon, cancel := context.WithTimeout(t.Context(), calm.Heartbeat)
+	defer cancel()
+	if founded, err := c.nodes["a"].Founded(soon); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("nobody founds it: %q, %v", founded, err)
+	}
+	c.keep("a", "b", "c")
+	founded, err := c.nodes["c"].Founded(within(t))
+	if err != nil || founded == "" {
+		t.Fatal(founded, err)
+	}
+	waitFor(t, "the ID on the disk", func() bool { return c.nodes["c"].ClusterID() == founded })
+	dir := c.nodes["c"].dir
+	for _, name := range []string{"a", "b", "c"} {
+		c.kill(name)
+	}
+	recovered, err := Recover("c", dir, c.address("c"))
+	if err != nil || recovered.ClusterID == founded {
+		t.Fatal(recovered.ClusterID, err)
+	}
+	if now, err := c.start("c", dir).Founded(within(t)); err != nil || now != founded {
+		t.Errorf("founded as %s, and now %s, %v", founded, now, err)
+	}
+}
+
 func TestWhatIsLeftOfAClusterGivenUpCannotTakeTheRecoveredOneBack(t *testing.T) {
 	t.Parallel()
 	c := named3(t)

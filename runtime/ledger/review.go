@@ -27,6 +27,8 @@ const (
 // its identity, and raise the version of the state machine when every node can
 // follow, until ctx ends. Every node runs it. peers is what gossip sees now.
 func (l *Ledger) KeepVoters(ctx context.Context, peers func() []Peer) {
+	changes, stop := l.LeaderChanges()
+	defer stop()
 	tick := time.NewTicker(reviewEvery)
 	defer tick.Stop()
 	r := newReviewer(l)
@@ -34,6 +36,10 @@ func (l *Ledger) KeepVoters(ctx context.Context, peers func() []Peer) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-changes:
+			if l.Leading() {
+				r.found(ctx) // at once: no handler of a new cluster starts before
+			}
 		case <-tick.C:
 			l.noteCluster()
 			if !l.Leading() {

@@ -139,8 +139,12 @@ func (n *Node) launch(ctx context.Context, h hostPlan, adapter string, epoch uin
 		}
 		endpoints = append(endpoints, out)
 	}
+	cluster, err := n.ledger.Founded(ctx)
+	if err != nil {
+		return nil, err
+	}
 	p, err := handler.Start(ctx, handler.Spec{
-		Binary: binary, Host: h.name, Node: n.name, Cluster: n.ledger.ClusterID(), Epoch: epoch, Endpoints: endpoints, Log: n.log,
+		Binary: binary, Host: h.name, Node: n.name, Cluster: cluster, Epoch: epoch, Endpoints: endpoints, Log: n.log,
 		RuntimeDir: n.runDir(), Inherit: n.inherit(), Lease: lease.Deadline, Receive: receive,
 		Prepared: n.pool.Take(binary),
 	})
