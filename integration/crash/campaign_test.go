@@ -77,7 +77,8 @@ func newCampaign(t testing.TB, w *world, name, from, to string) *campaign {
 	t.Helper()
 	c := between(t, w.source(t, from, name), w.destination(t, to, name))
 	c.pushed = from == "queue"
-	c.node.deploy(plan(from, c.from.endpoint(), polled(from), to, c.to.endpoint(), ""))
+	adapter := strings.TrimSuffix(from, "-claimed")
+	c.node.deploy(plan(adapter, c.from.endpoint(), polled(adapter), to, c.to.endpoint(), ""))
 	return c
 }
 

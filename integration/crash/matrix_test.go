@@ -27,7 +27,7 @@ func pairs() (all [][2]string) {
 	if testing.Short() {
 		return all[1:2]
 	}
-	return all
+	return append(all, [2]string{claimedFTP, "file"})
 }
 
 // A node that dies at any step goes on from its ledger: each item is at the

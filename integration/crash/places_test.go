@@ -21,6 +21,9 @@ import (
 // kinds are the adapters under test.
 var kinds = []string{"ftp", "file", "queue"}
 
+// claimedFTP is a source besides them: ftp whose files are renamed before they are read.
+const claimedFTP = "ftp-claimed"
+
 // A source holds items until the node has settled them.
 type source interface {
 	// endpoint is the location's, as one line of YAML.
@@ -95,6 +98,10 @@ func (w *world) source(t testing.TB, kind, name string) source {
 	case "ftp":
 		f := w.folder(t, name+"-in")
 		f.text = w.ftpEndpoint(name+"-in") + ", stable_for: 0s}"
+		return f
+	case claimedFTP:
+		f := w.folder(t, name+"-in")
+		f.text = w.ftpEndpoint(name+"-in") + ", stable_for: 0s, claim: true}"
 		return f
 	case "file":
 		f := w.folder(t, name+"-in")

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -71,8 +72,26 @@ func (s *source) List(ctx context.Context) ([]sdk.Item, error) {
 		return nil, err
 	}
 	now := time.Now()
-	var taken []found
-	err := s.filter.Walk(ctx, func(ctx context.Context, dir string) ([]string, error) {
+	list := func() ([]found, error) { return s.walk(ctx, now) }
+	if s.p.Claim {
+		once := list
+		list = func() ([]found, error) { return files.Steady(s.claims, once, found.file) }
+	}
+	taken, err := list()
+	if err != nil {
+		return nil, err
+	}
+	files.Sort(s.filter, taken, found.file)
+	items := make([]sdk.Item, len(taken))
+	for i, f := range taken {
+		items[i] = s.item(f, now)
+	}
+	return items, nil
+}
+
+// walk returns the files that the filter takes, of the directory and those below it.
+func (s *source) walk(ctx context.Context, now time.Time) (taken []found, err error) {
+	err = s.filter.Walk(ctx, func(ctx context.Context, dir string) ([]string, error) {
 		names, below, err := s.read(ctx, dir)
 		if err != nil {
 			return nil, sdk.Disconnected(fmt.Errorf("list directory: %w", err))
@@ -88,15 +107,7 @@ func (s *source) List(ctx context.Context) ([]sdk.Item, error) {
 		}
 		return below, nil
 	}, s.isArchive)
-	if err != nil {
-		return nil, err
-	}
-	files.Sort(s.filter, taken, found.file)
-	items := make([]sdk.Item, len(taken))
-	for i, f := range taken {
-		items[i] = s.item(f, now)
-	}
-	return items, nil
+	return taken, err
 }
 
 func (s *source) isArchive(dir string) bool {
@@ -208,7 +219,7 @@ func (s *source) Open(ctx context.Context, item sdk.Item) (*sdk.Content, error) 
 	// Not blocking, in case a pipe has taken the place of the file.
 	file, err := os.OpenFile(s.path(f), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, s.gone(err)
+		return nil, s.gone(f, err)
 	}
 	r := &reader{ctx: ctx, s: s, f: f, file: file}
 	if opened, err := file.Stat(); err != nil || !os.SameFile(before, opened) {
@@ -229,7 +240,7 @@ func (s *source) claim(f found) error {
 		return nil
 	}
 	if err := moveNoReplace(from, s.abs(claimed)); err != nil {
-		return s.gone(fmt.Errorf("claim %q: %w", readableName(f.name), err))
+		return s.gone(f, fmt.Errorf("claim %q: %w", readableName(f.name), err))
 	}
 	s.claims.Made(claimed)
 	return nil
@@ -245,7 +256,7 @@ func (s *source) same(f found) (info fs.FileInfo, err error) {
 	}()
 	info, err = os.Lstat(s.path(f))
 	if err != nil {
-		return nil, s.gone(err)
+		return nil, s.gone(f, err)
 	}
 	if !info.Mode().IsRegular() || stampOf(info) != f.stamp {
 		return nil, sdk.Gone(fmt.Errorf("file %q has changed since it was listed", readableName(f.name)))
@@ -253,14 +264,21 @@ func (s *source) same(f found) (info fs.FileInfo, err error) {
 	return info, nil
 }
 
-// gone marks the error of a file that is not there, unless it is the directory
-// that is not.
-func (s *source) gone(err error) error {
+// gone marks the error of a file that is not there, unless it is the directory that is
+// not, or the file has got another name.
+func (s *source) gone(f found, err error) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if err := reachable(s.p.Directory, s.p.Marker); err != nil {
 		return err
+	}
+	names, _, readErr := s.read(context.Background(), filepath.Dir(f.name))
+	if readErr != nil {
+		return readErr
+	}
+	if s.claims.Hold(slices.Values(names), f.name, s.versioned(f)) {
+		return fmt.Errorf("%w: it is claimed under another name, and is looked for again", err)
 	}
 	return sdk.Gone(err)
 }
@@ -322,7 +340,7 @@ func (s *source) Settle(ctx context.Context, item sdk.Item) error {
 	switch s.p.AfterDelivery {
 	case files.AfterDelete:
 		if err := os.Remove(from); err != nil {
-			return s.gone(err)
+			return s.gone(f, err)
 		}
 	case files.AfterMove:
 		if err := s.move(f, from, item); err != nil {
@@ -363,7 +381,7 @@ func (s *source) move(f found, from string, item sdk.Item) error {
 	case errors.Is(err, fs.ErrExist):
 		return fmt.Errorf("move %q to %s: %w", readableName(f.name), to, files.ErrTaken)
 	case err != nil:
-		return s.gone(fmt.Errorf("move: %w", err))
+		return s.gone(f, fmt.Errorf("move: %w", err))
 	}
 	return syncPath(to)
 }

@@ -84,13 +84,16 @@ func (s *source) explainRefusal(ctx context.Context, c *session, f *file, refusa
 	if !isMissing(refusal) {
 		return err
 	}
-	missing := false
+	var missing error
 	lookErr := c.run(ctx, func() error {
-		now, err := c.look(c.absolute(s.props.Directory), s.at(f))
-		missing = err == nil && !now.exists
+		dir := c.absolute(s.props.Directory)
+		now, err := c.look(dir, s.at(f))
+		if err == nil && !now.exists {
+			missing = s.missing(namesBelow(c, dir), dir, f)
+		}
 		return err
 	})
-	if lookErr == nil && missing {
+	if lookErr == nil && sdk.IsGone(missing) {
 		return sdk.Gone(err)
 	}
 	return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"path"
 	"time"
 
@@ -45,6 +46,23 @@ func (s *source) claim(c *session, f *file) error {
 		return fmt.Errorf("claim: rename %s: %w", from, renamed)
 	}
 	return sdk.Gone(found("%s has changed before it was claimed", f.name))
+}
+
+// missing says what a file is that the server tells nothing of. Servers answer the same
+// to "no such file" and to "not allowed": a listing tells them apart, and whether the
+// file has got another name.
+func (s *source) missing(listed func(below string) (map[string]bool, error), dir string, f *file) error {
+	at := s.at(f)
+	names, err := listed(path.Dir(at))
+	switch {
+	case err != nil:
+		return err
+	case names[path.Base(at)]:
+		return found("the server lists %s in %s but tells nothing about it; check its permissions", at, dir)
+	case s.claims.Hold(maps.Keys(names), f.name, s.version(f)):
+		return found("%s is claimed under another name, and is looked for again", f.name)
+	}
+	return sdk.Gone(found("%s is not in %s any more", f.name, dir))
 }
 
 // move renames the file to where move_to says. What is there under its name already is

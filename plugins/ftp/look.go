@@ -20,7 +20,7 @@ type fact struct {
 // look asks for one file by the cheapest commands that tell it apart from
 // another version of itself: MLST alone (RFC 3659) or SIZE and MDTM; a listing
 // where the server knows neither. A file that the server says nothing of counts
-// as not there; confirmMissing tells whether that is so.
+// as not there; source.missing tells whether that is so.
 func (s *session) look(dir, name string) (fact, error) {
 	target := join(dir, name)
 	if s.ftp.IsTimePreciseInList() {
@@ -227,12 +227,4 @@ func (s *session) size(dir, name string) (fact, error) {
 		return s.lookLIST(dir, name)
 	}
 	return f, err
-}
-
-// confirmMissing reports whether a file that a command did not find is really
-// not there. Servers answer 550 to "no such file" and to "not allowed" alike,
-// and taking the one for the other would forget a file that is still there.
-func (s *session) confirmMissing(dir, name string) (bool, error) {
-	f, err := s.lookDirectory(dir, name)
-	return err == nil && !f.exists, err
 }

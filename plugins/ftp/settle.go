@@ -168,11 +168,11 @@ func (s *source) settle(c *session, work []*settlement) ([]error, error) {
 	}
 	results := make([]error, len(work))
 	var unchanged []int
-	listed := namesIn(c, dir)
+	listed := namesBelow(c, dir)
 	for i, w := range work {
 		switch {
 		case !facts[i].exists:
-			if results[i], err = outcomeOf(settleMissing(listed, dir, s.at(w.file))); err != nil {
+			if results[i], err = outcomeOf(s.missing(listed, dir, w.file)); err != nil {
 				return nil, err
 			}
 		case w.file.differs(facts[i]):
@@ -241,7 +241,7 @@ func (s *source) deleteAll(c *session, dir string, work []*settlement, indexes [
 	}
 	for _, i := range indexes {
 		if results[i] != nil {
-			results[i] = explainDeletion(c, dir, s.at(work[i].file), results[i])
+			results[i] = s.explainDeletion(c, dir, work[i].file, results[i])
 		}
 	}
 	return nil
@@ -249,14 +249,15 @@ func (s *source) deleteAll(c *session, dir string, work []*settlement, indexes [
 
 // explainDeletion finds out whether a file that could not be deleted is gone: gone in
 // this very moment, or not allowed.
-func explainDeletion(c *session, dir, name string, refusal error) error {
-	target := join(dir, name)
-	if isMissing(refusal) {
-		if missing, err := c.confirmMissing(dir, name); err == nil && missing {
-			return sdk.Gone(found("delete %s: %w", target, refusal))
-		}
+func (s *source) explainDeletion(c *session, dir string, f *file, refusal error) error {
+	err := fmt.Errorf("delete %s: %w", join(dir, s.at(f)), refusal)
+	if !isMissing(refusal) {
+		return err
 	}
-	return fmt.Errorf("delete %s: %w", target, refusal)
+	if missing := s.missing(namesBelow(c, dir), dir, f); sdk.IsGone(missing) {
+		return missing
+	}
+	return err
 }
 
 // lookAgain asks for what tells these versions of the files from others. Where that
@@ -268,17 +269,4 @@ func (s *source) lookAgain(c *session, dir string, work []*settlement) ([]fact, 
 		questions[i] = question{name: s.at(w.file), timeOnly: s.times.timeTells(w.file)}
 	}
 	return c.lookAll(dir, questions)
-}
-
-// settleMissing says what a file is that the server knows nothing of. Servers answer
-// the same to "no such file" and to "not allowed": one listing tells of all of them.
-func settleMissing(listed func(name string) (bool, error), dir, name string) error {
-	there, err := listed(name)
-	if err != nil {
-		return err
-	}
-	if there {
-		return found("the server lists %s in %s but tells nothing about it; check its permissions", name, dir)
-	}
-	return sdk.Gone(found("%s is not in %s any more", name, dir))
 }

@@ -61,12 +61,17 @@ func openSource(_ context.Context, p receiveProperties, env sdk.Env) (sdk.Polled
 
 // List returns the files that the filter takes.
 func (s *source) List(ctx context.Context) ([]sdk.Item, error) {
-	listed, err := s.list(ctx)
+	list := func() ([]file, error) { return s.list(ctx) }
+	if s.props.Claim {
+		once := list
+		list = func() ([]file, error) { return files.Steady(s.claims, once, file.file) }
+	}
+	listed, err := list()
 	if isUnknownCommand(err) && !s.pool.noMLSD.Swap(true) {
 		// It offers MLSD but does not know it. Sessions from now on use LIST.
 		s.env.Log.Info("server refuses MLSD, using LIST", "error", err)
 		s.pool.dropIdle()
-		listed, err = s.list(ctx)
+		listed, err = list()
 	}
 	if err != nil {
 		return nil, err
@@ -105,11 +110,13 @@ func (s *source) list(ctx context.Context) ([]file, error) {
 		}
 		// They went away in between, or the server lists what it tells nothing
 		// about: then the listing is not complete.
-		names := namesIn(c, dir)
+		names := namesBelow(c, dir)
 		for _, name := range refused {
-			if there, err := names(where[name]); err != nil {
+			there, err := names(path.Dir(name))
+			if err != nil {
 				return err
-			} else if there {
+			}
+			if there[path.Base(where[name])] {
 				return found("the server lists %s in %s but does not tell its time (MDTM); check its permissions", name, dir)
 			}
 		}
@@ -118,20 +125,18 @@ func (s *source) list(ctx context.Context) ([]file, error) {
 	return listed, err
 }
 
-// namesIn returns a function that tells whether a path in the directory is listed now.
-// It lists each directory once.
-func namesIn(c *session, dir string) func(name string) (bool, error) {
+// namesBelow returns a function that lists a directory below the given one, each once.
+func namesBelow(c *session, dir string) func(below string) (map[string]bool, error) {
 	known := map[string]map[string]bool{}
-	return func(name string) (bool, error) {
-		below := path.Dir(name)
+	return func(below string) (map[string]bool, error) {
 		if known[below] == nil {
 			names, err := c.names(path.Clean(join(dir, below)))
 			if err != nil {
-				return false, err
+				return nil, err
 			}
 			known[below] = names
 		}
-		return known[below][path.Base(name)], nil
+		return known[below], nil
 	}
 }
 

@@ -93,17 +93,13 @@ func (s *source) versioned(l listed) string {
 // List returns the regular files that the filter takes. Symbolic links are left alone:
 // they may point anywhere, and deleting one does not delete what was delivered.
 func (s *source) List(ctx context.Context) ([]sdk.Item, error) {
-	var taken []listed
 	now := time.Now()
-	err := s.filter.Walk(ctx, func(ctx context.Context, dir string) ([]string, error) {
-		entries, err := s.read(ctx, dir)
-		if err != nil {
-			return nil, err
-		}
-		found, below := s.sift(dir, entries, now)
-		taken = append(taken, found...)
-		return below, nil
-	}, func(dir string) bool { return s.join(dir) == s.props.Archive(s.props.Directory) })
+	list := func() ([]listed, error) { return s.walk(ctx, now) }
+	if s.props.Claim {
+		once := list
+		list = func() ([]listed, error) { return files.Steady(s.claims, once, listed.file) }
+	}
+	taken, err := list()
 	if err != nil {
 		return nil, err
 	}
@@ -113,6 +109,20 @@ func (s *source) List(ctx context.Context) ([]sdk.Item, error) {
 		items[i] = s.item(l, now)
 	}
 	return items, nil
+}
+
+// walk returns the files that the filter takes, of the directory and those below it.
+func (s *source) walk(ctx context.Context, now time.Time) (taken []listed, err error) {
+	err = s.filter.Walk(ctx, func(ctx context.Context, dir string) ([]string, error) {
+		entries, err := s.read(ctx, dir)
+		if err != nil {
+			return nil, err
+		}
+		found, below := s.sift(dir, entries, now)
+		taken = append(taken, found...)
+		return below, nil
+	}, func(dir string) bool { return s.join(dir) == s.props.Archive(s.props.Directory) })
+	return taken, err
 }
 
 // read returns what a directory holds.
@@ -247,13 +257,34 @@ func (s *source) same(c *session, l listed) (err error) {
 		if _, err := c.Lstat(s.props.Directory); err != nil {
 			return outOfReach(fmt.Errorf("look at %s: %w", s.props.Directory, err))
 		}
-		return sdk.Gone(found(fmt.Errorf("file %q is not there any more", printable(l.name))))
+		return s.missing(c, l)
 	case err != nil:
 		return fmt.Errorf("look at %q: %w", printable(l.name), err)
 	case !l.is(info):
 		return sdk.Gone(found(fmt.Errorf("file %q has changed since it was listed", printable(l.name))))
 	}
 	return nil
+}
+
+// missing says what a file is that has not been found: gone, unless it has got another
+// name.
+func (s *source) missing(c *session, l listed) error {
+	err := found(fmt.Errorf("file %q is not there any more", printable(l.name)))
+	entries, listErr := c.ReadDir(path.Dir(s.join(l.name)))
+	if listErr != nil && !errors.Is(listErr, fs.ErrNotExist) {
+		return fmt.Errorf("look for %q: %w", printable(l.name), listErr)
+	}
+	names := func(yield func(string) bool) {
+		for _, e := range entries {
+			if !yield(e.Name()) {
+				return
+			}
+		}
+	}
+	if s.claims.Hold(names, l.name, s.versioned(l)) {
+		return fmt.Errorf("%w: it is claimed under another name, and is looked for again", err)
+	}
+	return sdk.Gone(err)
 }
 
 // Open reads a file, if it is still the one that was listed, and makes sure at the end

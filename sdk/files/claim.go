@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"iter"
 	"path"
 	"strconv"
 	"strings"
@@ -30,6 +31,11 @@ const (
 // read. And a former owner that wakes up late can delete only what bears its own epoch,
 // while its successor has adopted the file: renamed it to a name with a later one.
 //
+// A command that a former owner gave just before its end may reach the server after its
+// successor has looked. So no file is gone while its name is in a claim of the location
+// (see [Claims.Hold]), and no listing is complete that lacks what was there before, nor
+// the first one: it is made twice (see [Claims.Steady]).
+//
 // The zero value is of no use. Its methods may be called by several goroutines.
 type Claims struct {
 	location string
@@ -39,6 +45,8 @@ type Claims struct {
 	// made are claims of this process that are not settled: whoever has an older listing
 	// in hand knows the file by its former name.
 	made map[string]bool
+	// seen are the paths in the last listing that were not settled since; nil before it.
+	seen map[string]bool
 }
 
 // claimsMax bounds what is remembered of files that somebody else took away, after they
@@ -55,9 +63,8 @@ func NewClaims(env sdk.Env) *Claims {
 // Path is where a file has to be before it is read: name is its path in the location's
 // directory, key what tells this version of it from others. Errors are [sdk.Permanent].
 func (c *Claims) Path(name, key string) (string, error) {
-	mark := sha256.Sum256([]byte(key))
 	dir, base := path.Split(name)
-	claimed := fmt.Sprintf("%s%s-%d-%s-%s%s", claimPrefix, c.location, c.epoch, hex.EncodeToString(mark[:4]), base, claimSuffix)
+	claimed := claim{c.location, c.epoch, versionOf(key), base}.String()
 	if len(claimed) > nameMax {
 		return "", sdk.Permanent(fmt.Errorf("the name %q is %d bytes too long to be claimed by a rename: give the file a shorter one, or set claim: false", base, len(claimed)-nameMax))
 	}
@@ -80,12 +87,78 @@ func (c *Claims) Made(claimed string) {
 // Forget notes that the file is settled, or gone.
 func (c *Claims) Forget(name, key string) {
 	claimed, err := c.Path(name, key)
-	if err != nil {
-		return // it cannot have been claimed
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.made, claimed)
+	if err == nil { // else it cannot have been claimed
+		delete(c.made, claimed)
+	}
+	delete(c.seen, name)
+}
+
+// Hold reports whether this version of a file is among the names of its directory under
+// a claim of this location, whoever made it: then it is not gone, whatever an earlier
+// look has said, and has to be looked for again. name is the file's path.
+func (c *Claims) Hold(names iter.Seq[string], name, key string) bool {
+	for there := range names {
+		made, ok := parse(there)
+		if ok && made.location == c.location && made.version == versionOf(key) && made.name == path.Base(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// Steady returns what list returns, which it calls once more if files are missing that
+// were there before, or nothing is known of before: a directory that is read while a
+// file in it is renamed may show neither of its names.
+func Steady[T any](c *Claims, list func() ([]T, error), of func(T) File) ([]T, error) {
+	listed, err := list()
+	if err != nil || !c.misses(pathsOf(listed, of)) {
+		return listed, err
+	}
+	again, err := list()
+	if err != nil {
+		return nil, err
+	}
+	there := make(map[File]bool, len(again))
+	for _, l := range again {
+		there[identity(of(l))] = true
+	}
+	for _, l := range listed {
+		if !there[identity(of(l))] {
+			again = append(again, l)
+		}
+	}
+	c.misses(pathsOf(again, of))
+	return again, nil
+}
+
+// identity is a file without where it is.
+func identity(f File) File {
+	f.Claimed, f.Modified = false, f.Modified.UTC().Round(0)
+	return f
+}
+
+func pathsOf[T any](listed []T, of func(T) File) map[string]bool {
+	paths := make(map[string]bool, len(listed))
+	for _, l := range listed {
+		paths[of(l).Name] = true
+	}
+	return paths
+}
+
+// misses reports whether the listing lacks something, and remembers it.
+func (c *Claims) misses(paths map[string]bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := c.seen
+	c.seen = paths
+	for name := range before {
+		if !paths[name] {
+			return true
+		}
+	}
+	return before == nil
 }
 
 // Now is where a file of a listing is now, which gave at as its path: this process may
@@ -103,33 +176,47 @@ func (c *Claims) Now(name, at, key string) string {
 	return at
 }
 
-// parse takes a claim's name apart; ok is false if it is none.
-func parse(base string) (location string, epoch uint64, name string, ok bool) {
+// claim is what a claimed file's name says.
+type claim struct {
+	location string
+	epoch    uint64
+	version  string
+	name     string
+}
+
+func versionOf(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return hex.EncodeToString(sum[:4])
+}
+
+func (c claim) String() string {
+	return fmt.Sprintf("%s%s-%d-%s-%s%s", claimPrefix, c.location, c.epoch, c.version, c.name, claimSuffix)
+}
+
+// parse reads a claimed file's name; ok is false if it is none.
+func parse(base string) (c claim, ok bool) {
 	rest, begins := strings.CutPrefix(base, claimPrefix)
 	rest, ends := strings.CutSuffix(rest, claimSuffix)
-	if !begins || !ends {
-		return "", 0, "", false
-	}
 	fields := strings.SplitN(rest, "-", 4)
-	if len(fields) != 4 || fields[3] == "" {
-		return "", 0, "", false
+	if !begins || !ends || len(fields) != 4 || fields[3] == "" {
+		return claim{}, false
 	}
 	epoch, err := strconv.ParseUint(fields[1], 10, 64)
-	return fields[0], epoch, fields[3], err == nil
+	return claim{fields[0], epoch, fields[2], fields[3]}, err == nil
 }
 
 // original returns the name that a file of the given name had before it was claimed,
 // or says why it is not this location's to take. A file that is not claimed keeps its
 // name.
 func (c *Claims) original(base string) (name, why string) {
-	location, epoch, name, ok := parse(base)
+	made, ok := parse(base)
 	switch {
 	case !ok:
 		return base, ""
-	case c == nil || location != c.location:
+	case c == nil || made.location != c.location:
 		return base, "it is claimed by another receive location, or by another cluster"
-	case epoch > c.epoch:
-		return base, fmt.Sprintf("it is claimed under epoch %d, and this owner's is %d: there is a later owner", epoch, c.epoch)
+	case made.epoch > c.epoch:
+		return base, fmt.Sprintf("it is claimed under epoch %d, and this owner's is %d: there is a later owner", made.epoch, c.epoch)
 	}
-	return name, ""
+	return made.name, ""
 }

@@ -1,6 +1,8 @@
 package files
 
 import (
+	"path"
+	"slices"
 	"strings"
 	"testing"
 
@@ -107,4 +109,66 @@ func TestANameThatIsTooLongToBeClaimedSaysSo(t *testing.T) {
 	if !sdk.IsPermanent(err) || !strings.Contains(err.Error(), "claim: false") {
 		t.Errorf("error %v, want a permanent one with the remedy", err)
 	}
+}
+
+func TestAFileIsNotGoneWhileAClaimHoldsThisVersion(t *testing.T) {
+	former, c := owner(6), owner(7)
+	claimed, err := former.Path("in/a", "in/a|1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := slices.Values([]string{"other", path.Base(claimed)})
+	if !c.Hold(names, "in/a", "in/a|1") {
+		t.Error("the former owner's claim is not seen")
+	}
+	if c.Hold(names, "in/a", "in/a|2") || c.Hold(names, "in/b", "in/a|1") {
+		t.Error("it is taken for one of another file")
+	}
+	if NewClaims(sdk.Env{Endpoint: "another"}).Hold(names, "in/a", "in/a|1") {
+		t.Error("it is taken for one of another location")
+	}
+}
+
+// A directory that is read while a file in it is renamed may show neither name.
+func TestAListingThatLacksWhatWasThereIsMadeTwice(t *testing.T) {
+	c := owner(1)
+	var listings [][]File
+	list := func() ([]File, error) {
+		next := listings[0]
+		listings = listings[1:]
+		return next, nil
+	}
+	steady := func(what, want string, from ...string) {
+		t.Helper()
+		for _, names := range from {
+			var listed []File
+			for name := range strings.FieldsSeq(names) {
+				listed = append(listed, File{Name: name})
+			}
+			listings = append(listings, listed)
+		}
+		listed, err := Steady(c, list, func(f File) File { return f })
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, f := range listed {
+			got = append(got, f.Name)
+		}
+		slices.Sort(got)
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: listed %q, want %q", what, got, want)
+		}
+		if len(listings) > 0 {
+			t.Errorf("%s: %d listings too few", what, len(listings))
+			listings = nil
+		}
+	}
+	steady("the first listing", "a b c", "a b", "a c")
+	steady("nothing is missing", "a b c d", "a b c d")
+	steady("one is missing by chance", "a b c d", "a b c", "a b c d")
+	steady("one is gone", "a b d", "a b d", "a b d")
+	c.Forget("a", "a")
+	steady("one was settled", "b d", "b d")
+	steady("another is gone", "b", "b", "b")
 }
