@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fairlead-io/fairlead/runtime/ledger"
@@ -28,6 +29,11 @@ const (
 	pipelined = 2
 	// linger is how long a change that nobody waits for may wait for others.
 	linger = 50 * time.Millisecond
+	// Every entry costs syncs of disks, whatever is in it. So a change waits for others
+	// while more than siblings items are in motion, until half of those have come, but
+	// not longer than company: the rule of PostgreSQL's commit_delay and commit_siblings.
+	company  = 8 * time.Millisecond
+	siblings = 4
 	// proposeTimeout bounds one proposal; it is made again until the tenure ends.
 	proposeTimeout = 5 * time.Second
 	proposeAgain   = 50 * time.Millisecond
@@ -40,7 +46,9 @@ type committer struct {
 	fenced  func(error) // called when the ledger says that the tenure is over
 	log     *slog.Logger
 	queue   chan pending
-	idle    chan pending // what nobody waits for
+	idle    chan pending  // what nobody waits for
+	turn    chan struct{} // held by the worker that gathers: what comes is not divided
+	moving  atomic.Int64  // items in motion, each of which commits soon
 	workers sync.WaitGroup
 }
 
@@ -55,6 +63,7 @@ func newCommitter(ctx context.Context, t Tenure, propose Proposing, fenced func(
 	c := &committer{
 		tenure: t, propose: propose, fenced: fenced, log: log,
 		queue: make(chan pending, maxBatch), idle: make(chan pending, maxBatch),
+		turn: make(chan struct{}, 1),
 	}
 	for range pipelined {
 		c.workers.Go(func() { c.work(ctx) })
@@ -114,23 +123,50 @@ func (c *committer) work(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case first := <-c.queue:
-			c.settle(ctx, c.gather(first))
+		case c.turn <- struct{}{}:
 		}
+		batch := c.gather(ctx)
+		<-c.turn
+		if len(batch) == 0 {
+			return // ctx has ended
+		}
+		c.settle(ctx, batch)
 	}
 }
 
-// gather takes what waits for a commit, up to what an entry holds. It never waits:
-// another worker may be quicker.
-func (c *committer) gather(first pending) []pending {
-	batch, size := []pending{first}, len(first.changes)
+// move counts items that have begun to move, or have come to rest.
+func (c *committer) move(by int) { c.moving.Add(int64(by)) }
+
+// gather waits for a change, and a moment for more where more is to be expected.
+func (c *committer) gather(ctx context.Context) (batch []pending) {
+	size, enough := 0, 0
+	var late <-chan time.Time
+	for len(batch) == 0 || size < enough {
+		select {
+		case p := <-c.queue:
+			batch = append(batch, p)
+			size += len(p.changes)
+		case <-late:
+			return c.take(batch, size)
+		case <-ctx.Done():
+			return batch
+		}
+		if n := int(c.moving.Load()); late == nil && n > siblings {
+			late, enough = time.After(company), min(n/2, maxBatch)
+		}
+	}
+	return c.take(batch, size)
+}
+
+// take adds what is there already, up to what an entry holds.
+func (c *committer) take(batch []pending, size int) []pending {
 	for _, from := range []chan pending{c.queue, c.idle} {
 		for size < maxBatch && len(from) > 0 {
 			select {
 			case p := <-from:
 				batch = append(batch, p)
 				size += len(p.changes)
-			default:
+			default: // another has been quicker
 			}
 		}
 	}

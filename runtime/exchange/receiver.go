@@ -237,8 +237,10 @@ func (r *receiver) startLocked() {
 		}
 		c := newCarriage(r, next, fate, doubt)
 		r.underWay[key] = c
+		r.e.committer.move(1)
 		r.e.tasks.Go(func() {
 			c.run(r.e.ctx, errand)
+			r.e.committer.move(-1)
 			r.finished(c)
 		})
 	}
@@ -255,6 +257,7 @@ func (r *receiver) park(by int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.parked += by
+	r.e.committer.move(-by)
 	r.startLocked()
 }
 
