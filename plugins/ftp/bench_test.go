@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -110,7 +111,7 @@ func takeAndSettle(b testing.TB, src *source, item sdk.Item) error {
 }
 
 func loop(b testing.TB, s *realServer, connections int) {
-	p, err := newPool(decode[receiveProperties](b, s.props).connection)
+	p, err := newPool(decode[receiveProperties](b, s.props).connection, slog.Default())
 	if err != nil {
 		b.Fatal(err)
 	}

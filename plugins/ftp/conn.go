@@ -76,18 +76,30 @@ type dataConn struct {
 	upload   bool
 	once     sync.Once
 	closeErr error
+
+	trace          *trace
+	begun          time.Time
+	sent, received int64
 }
 
 // Read also keeps what a listing says: the library drops lines that it cannot
 // parse without a word.
 func (c *dataConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
+	c.received += int64(n)
 	if c.record != nil && n > 0 {
 		if c.record.Len()+n > listingMax {
 			return 0, fmt.Errorf("listing has more than %d bytes", listingMax)
 		}
 		c.record.Write(p[:n])
 	}
+	return n, err
+}
+
+// Write implements io.Writer.
+func (c *dataConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.sent += int64(n)
 	return n, err
 }
 
@@ -99,7 +111,7 @@ func (c *dataConn) ReadFrom(r io.Reader) (int64, error) {
 	for {
 		n, readErr := r.Read(buf)
 		if n > 0 {
-			written, err := c.Conn.Write(buf[:n])
+			written, err := c.Write(buf[:n])
 			total += int64(written)
 			if err != nil {
 				return total, err
@@ -136,6 +148,7 @@ func (c *dataConn) Close() error {
 		}
 		// tls.Conn does not close the socket if its own shutdown failed.
 		_ = c.raw.Close()
+		c.trace.data(c)
 	})
 	return c.closeErr
 }

@@ -68,13 +68,14 @@ func (c *controlConn) sendAhead(lines []byte) error {
 
 // startTLS does what AUTH TLS asks for (RFC 4217, section 4) and hides it from the
 // library, which would put TLS above the controlConn.
-func startTLS(conn net.Conn, cfg *tls.Config) (*controlConn, error) {
-	r := textproto.NewReader(bufio.NewReader(conn))
+func startTLS(conn net.Conn, cfg *tls.Config, told *trace) (*controlConn, error) {
+	plain := told.wrap(conn)
+	r := textproto.NewReader(bufio.NewReader(plain))
 	code, text, err := r.ReadResponse(ftpclient.StatusReady)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := conn.Write([]byte("AUTH TLS\r\n")); err != nil {
+	if _, err := plain.Write([]byte("AUTH TLS\r\n")); err != nil {
 		return nil, err
 	}
 	if _, _, err := r.ReadResponse(ftpclient.StatusAuthOK); err != nil {
@@ -89,5 +90,5 @@ func startTLS(conn net.Conn, cfg *tls.Config) (*controlConn, error) {
 		return nil, err
 	}
 	first, _, _ := strings.Cut(text, "\n")
-	return &controlConn{Conn: secured, greeting: fmt.Appendf(nil, "%d %s\r\n", code, first)}, nil
+	return &controlConn{Conn: told.wrap(secured), greeting: fmt.Appendf(nil, "%d %s\r\n", code, first)}, nil
 }

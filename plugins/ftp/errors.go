@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/textproto"
-	"strings"
 
 	ftpclient "github.com/jlaffaye/ftp"
 
@@ -77,8 +76,8 @@ func found(format string, args ...any) error {
 func (e *endpoint) connectError(step string, err error) error {
 	text := err.Error()
 	// A server may well repeat the command that it refuses.
-	if secret := e.props.Password.Reveal(); secret != "" && strings.Contains(text, secret) {
-		err = errors.New(strings.ReplaceAll(text, secret, "***"))
+	if hidden := hide(text, e.props.secrets()); hidden != text {
+		err = errors.New(hidden)
 	}
 	hint := ""
 	var unknown x509.UnknownAuthorityError

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -34,7 +35,7 @@ type pool struct {
 }
 
 // newPool makes the pool of an endpoint that works in the directories.
-func newPool(props connection, directories ...string) (*pool, error) {
+func newPool(props connection, log *slog.Logger, directories ...string) (*pool, error) {
 	host, port, err := props.hostPort()
 	if err != nil {
 		return nil, problem("address", "%v", err)
@@ -44,7 +45,7 @@ func newPool(props connection, directories ...string) (*pool, error) {
 		return nil, err
 	}
 	p := &pool{slots: make(chan struct{}, props.Connections)}
-	p.end = &endpoint{props: props, addr: net.JoinHostPort(host, port), tls: cfg, noMLSD: p.noMLSD.Load}
+	p.end = &endpoint{props: props, addr: net.JoinHostPort(host, port), tls: cfg, log: log, noMLSD: p.noMLSD.Load}
 	for _, dir := range directories {
 		p.end.relative = p.end.relative || !strings.HasPrefix(dir, "/")
 	}

@@ -35,6 +35,8 @@ type connection struct {
 	Timeout            sdk.Duration `json:"timeout" jsonschema:"default=30s" jsonschema_description:"How long a connect, a reply or a transfer may go without any progress."`
 	DisableEPSV        bool         `json:"disable_epsv" jsonschema:"default=false" jsonschema_description:"Use PASV at once instead of trying EPSV first."`
 	DisableMLSD        bool         `json:"disable_mlsd" jsonschema:"default=false" jsonschema_description:"Use LIST, SIZE and MDTM even if the server offers MLSD and MLST."`
+
+	Trace bool `json:"trace" jsonschema:"default=false" jsonschema_description:"Write all commands and replies to the log, without passwords, and a line for each data connection. File names are in it."`
 }
 
 // receiveProperties are the endpoint properties of a receive location.

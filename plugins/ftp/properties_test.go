@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -117,7 +118,7 @@ func TestAddressFillsInThePort(t *testing.T) {
 		{"::1", tlsNone, "[::1]:21"},
 		{"[::1]:2121", tlsNone, "[::1]:2121"},
 	} {
-		p, err := newPool(connection{Address: test.address, TLS: test.tls, Connections: 1})
+		p, err := newPool(connection{Address: test.address, TLS: test.tls, Connections: 1}, slog.Default())
 		if err != nil {
 			t.Errorf("%s: %v", test.address, err)
 			continue
@@ -134,7 +135,7 @@ func TestCAFileWithoutCertificateIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{file, file + ".missing"} {
-		_, err := newPool(connection{Address: "ftp.example", TLS: tlsExplicit, CAFile: path, Connections: 1})
+		_, err := newPool(connection{Address: "ftp.example", TLS: tlsExplicit, CAFile: path, Connections: 1}, slog.Default())
 		mustContain(t, err, "ca_file")
 	}
 }

@@ -5,10 +5,12 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net"
 	"path"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	ftpclient "github.com/jlaffaye/ftp"
@@ -29,6 +31,9 @@ type endpoint struct {
 	props connection
 	addr  string
 	tls   *tls.Config // nil without TLS
+	log   *slog.Logger
+	// sessions counts those that were made, for the trace.
+	sessions atomic.Int64
 	// relative says that some directory counts from the login directory.
 	relative bool
 	// noMLSD is set when the server offers MLSD and then does not know it.
@@ -43,6 +48,7 @@ type session struct {
 	end     *endpoint
 	ftp     *ftpclient.ServerConn
 	control *controlConn
+	trace   *trace
 	tls     *tls.Config // with the session cache of this control connection alone
 	// login is the directory after login, if the endpoint has relative ones.
 	login string
@@ -65,7 +71,7 @@ type session struct {
 // connect dials, encrypts and logs in. Every error says that nothing has
 // happened but that ([sdk.Disconnected]).
 func (e *endpoint) connect(ctx context.Context) (*session, error) {
-	s := &session{end: e, raw: map[*rollingConn]struct{}{}, opCtx: ctx}
+	s := &session{end: e, trace: e.newTrace(), raw: map[*rollingConn]struct{}{}, opCtx: ctx}
 	options := []ftpclient.DialOption{
 		ftpclient.DialWithDialFunc(s.dial),
 		ftpclient.DialWithDisabledEPSV(e.props.DisableEPSV),
@@ -121,7 +127,7 @@ func (s *session) dial(network, addr string) (net.Conn, error) {
 		s.control = control
 		return control, nil
 	}
-	data := &dataConn{Conn: raw, raw: raw, record: s.record, upload: s.upload}
+	data := &dataConn{Conn: raw, raw: raw, record: s.record, upload: s.upload, trace: s.trace, begun: time.Now()}
 	if s.tls != nil {
 		// The handshake waits for the first byte: servers begin theirs only
 		// after they have replied to the command.
@@ -135,12 +141,12 @@ func (s *session) dial(network, addr string) (net.Conn, error) {
 func (s *session) secure(raw net.Conn) (*controlConn, error) {
 	switch s.end.props.TLS {
 	case tlsExplicit:
-		return startTLS(raw, s.tls)
+		return startTLS(raw, s.tls, s.trace)
 	case tlsImplicit:
 		conn := tls.Client(raw, s.tls)
-		return &controlConn{Conn: conn}, conn.Handshake()
+		return &controlConn{Conn: s.trace.wrap(conn)}, conn.Handshake()
 	}
-	return &controlConn{Conn: raw}, nil
+	return &controlConn{Conn: s.trace.wrap(raw)}, nil
 }
 
 func (s *session) remember(c *rollingConn) bool {

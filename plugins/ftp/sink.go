@@ -34,7 +34,7 @@ type sink struct {
 var _ sdk.Prober = (*sink)(nil)
 
 func openSink(_ context.Context, p sendProperties, env sdk.Env) (sdk.Sink, error) {
-	connections, err := newPool(p.connection, p.Directory.String(), cmp.Or(p.TemporaryDirectory, p.Directory.String()))
+	connections, err := newPool(p.connection, env.Log, p.Directory.String(), cmp.Or(p.TemporaryDirectory, p.Directory.String()))
 	if err != nil {
 		return nil, err
 	}

@@ -49,7 +49,7 @@ func openSource(_ context.Context, p receiveProperties, env sdk.Env) (sdk.Polled
 	if err != nil {
 		return nil, err
 	}
-	connections, err := newPool(p.connection, p.Directory)
+	connections, err := newPool(p.connection, env.Log, p.Directory)
 	if err != nil {
 		return nil, err
 	}
