@@ -30,8 +30,10 @@ func (k *sink) appendTo(ctx context.Context, c *session, m *sdk.Message, at plac
 		if err := k.makeDirectories(c, at); err != nil {
 			return err
 		}
-		was, err = c.size(c.absolute(at.Directory), at.Name)
-		return err
+		if was, err = c.size(c.absolute(at.Directory), at.Name); err != nil {
+			return err
+		}
+		return c.commandsBefore()
 	})
 	if err != nil {
 		return false, err
@@ -53,6 +55,9 @@ func (k *sink) appendTo(ctx context.Context, c *session, m *sdk.Message, at plac
 		}
 		return err
 	})
+	if err == nil {
+		c.commandsAfter(ctx)
+	}
 	return err != nil, err
 }
 

@@ -44,6 +44,9 @@ func (s *source) retrieve(ctx context.Context, f *file) (*body, error) {
 			if err := s.claim(c, f); err != nil {
 				return err
 			}
+			if err := c.commandsBefore(); err != nil {
+				return err
+			}
 			b.response, err = c.ftp.Retr(join(c.absolute(s.props.Directory), s.at(f)))
 			return err
 		})
@@ -146,6 +149,9 @@ func (b *body) tooLarge() bool {
 // reply to a transfer that the client broke off, if they reply at all.
 func (b *body) Close() error {
 	err := b.finish()
+	if err == nil {
+		b.session.commandsAfter(b.ctx)
+	}
 	if !b.stop() {
 		b.session.kill()
 	}

@@ -33,6 +33,10 @@ func (s *session) command(format string, args ...any) (code int, text string, er
 	if err != nil {
 		return 0, "", fmt.Errorf("read reply: %w", err)
 	}
+	if code < 200 {
+		// More will follow, at a time that nobody knows.
+		return 0, "", fmt.Errorf("the server answers %q with %d %q, as if it began a transfer", line, code, text)
+	}
 	if code >= 400 {
 		return code, text, &textproto.Error{Code: code, Msg: text}
 	}

@@ -261,3 +261,12 @@ func mustContain(t testing.TB, err error, parts ...string) {
 		}
 	}
 }
+
+func mustJSON(t testing.TB, value any) []byte {
+	t.Helper()
+	data, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}

@@ -114,6 +114,9 @@ func (k *sink) deliver(ctx context.Context, c *session, m *sdk.Message, at place
 	}
 	var sums *files.Sums
 	err = c.run(ctx, func() (err error) {
+		if err := c.commandsBefore(); err != nil {
+			return err
+		}
 		sums, err = k.upload(c, m, at)
 		return err
 	})
@@ -132,6 +135,9 @@ func (k *sink) deliver(ctx context.Context, c *session, m *sdk.Message, at place
 			err = c.run(ctx, func() error { return k.rename(c, at, name) })
 			// A refusal means that the rename was not done; silence means nothing.
 			open = err != nil && !isRefusal(err)
+		}
+		if err == nil {
+			c.commandsAfter(ctx)
 		}
 		if !errors.Is(err, errTaken) {
 			return open, err
