@@ -22,13 +22,13 @@ func (s *session) command(format string, args ...any) (code int, text string, er
 	if strings.ContainsAny(line, "\r\n\x00") {
 		return 0, "", found("a command must not contain a line break or a NUL: %q", line)
 	}
-	if len(s.control.ahead) > 0 {
+	if len(s.control.ahead) > 0 || len(s.control.said) > 0 {
 		return 0, "", errOutOfStep
 	}
-	if _, err := io.WriteString(s.control, line+"\r\n"); err != nil {
+	if _, err := io.WriteString(s.control.Conn, line+"\r\n"); err != nil {
 		return 0, "", fmt.Errorf("send command: %w", err)
 	}
-	reply := textproto.NewReader(bufio.NewReader(&byteReader{io.LimitReader(s.control, replyMax)}))
+	reply := textproto.NewReader(bufio.NewReader(&byteReader{io.LimitReader(s.control.Conn, replyMax)}))
 	code, text, err = reply.ReadResponse(0)
 	if err != nil {
 		return 0, "", fmt.Errorf("read reply: %w", err)

@@ -33,7 +33,18 @@ type rollingConn struct {
 	err    error
 }
 
+// arrive waits for the connection if it is the peer that makes it.
+func (c *rollingConn) arrive() error {
+	if a, ok := c.Conn.(*awaited); ok {
+		return a.arrive()
+	}
+	return nil
+}
+
 func (c *rollingConn) Read(p []byte) (int, error) {
+	if err := c.arrive(); err != nil {
+		return 0, err
+	}
 	if err := c.Conn.SetReadDeadline(time.Now().Add(c.timeout)); err != nil {
 		return 0, err
 	}
@@ -41,6 +52,9 @@ func (c *rollingConn) Read(p []byte) (int, error) {
 }
 
 func (c *rollingConn) Write(p []byte) (int, error) {
+	if err := c.arrive(); err != nil {
+		return 0, err
+	}
 	if err := c.Conn.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
 		return 0, err
 	}
@@ -55,7 +69,8 @@ func (c *rollingConn) Close() error {
 	return c.err
 }
 
-// CloseWrite ends the writing side, which the server reads as end of file.
+// CloseWrite ends the writing side, which the server reads as end of file. It does not
+// wait for a connection that the server is to make: it may have refused to.
 func (c *rollingConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
@@ -129,7 +144,7 @@ func (c *dataConn) ReadFrom(r io.Reader) (int64, error) {
 // Handshake is called by the library for empty uploads, which never write.
 func (c *dataConn) Handshake() error {
 	if c.tls == nil {
-		return nil
+		return c.raw.arrive()
 	}
 	return c.tls.Handshake()
 }

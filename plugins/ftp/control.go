@@ -26,17 +26,21 @@ var errOutOfStep = errors.New("ftp: a command differs from the one that was sent
 // a controlConn.
 type controlConn struct {
 	net.Conn
-	// greeting is what the server said before TLS began, for the library to read.
-	greeting []byte
+	// said is for the library to read before what comes from the server: what the server
+	// said before TLS began, and our own answers.
+	said []byte
+	// answer, if there is one, may answer a command of the library in the server's place:
+	// then the reply is not empty. It may send commands of its own meanwhile.
+	answer func(line string) (reply string, err error)
 	// ahead was sent already, and the library has not come to it yet.
 	ahead []byte
 }
 
 // Read implements io.Reader.
 func (c *controlConn) Read(p []byte) (int, error) {
-	if len(c.greeting) > 0 {
-		n := copy(p, c.greeting)
-		c.greeting = c.greeting[n:]
+	if len(c.said) > 0 {
+		n := copy(p, c.said)
+		c.said = c.said[n:]
 		return n, nil
 	}
 	return c.Conn.Read(p)
@@ -45,13 +49,29 @@ func (c *controlConn) Read(p []byte) (int, error) {
 // Write sends a command, unless it is the next of those that were sent ahead.
 func (c *controlConn) Write(p []byte) (int, error) {
 	if len(c.ahead) == 0 {
-		return c.Conn.Write(p)
+		return c.writeAlone(p)
 	}
 	if !bytes.HasPrefix(c.ahead, p) {
 		return 0, errOutOfStep
 	}
 	c.ahead = c.ahead[len(p):]
 	return len(p), nil
+}
+
+// writeAlone sends a command that nothing was sent ahead of, or answers it. The library
+// writes a command at once, unless it is longer than those that we answer.
+func (c *controlConn) writeAlone(p []byte) (int, error) {
+	if c.answer != nil {
+		reply, err := c.answer(strings.TrimRight(string(p), "\r\n"))
+		if err != nil {
+			return 0, err
+		}
+		if reply != "" {
+			c.said = append(c.said, reply+"\r\n"...)
+			return len(p), nil
+		}
+	}
+	return c.Conn.Write(p)
 }
 
 // sendAhead sends commands whose replies the library will ask for one by one.
@@ -90,5 +110,5 @@ func startTLS(conn net.Conn, cfg *tls.Config, told *trace) (*controlConn, error)
 		return nil, err
 	}
 	first, _, _ := strings.Cut(text, "\n")
-	return &controlConn{Conn: told.wrap(secured), greeting: fmt.Appendf(nil, "%d %s\r\n", code, first)}, nil
+	return &controlConn{Conn: told.wrap(secured), said: fmt.Appendf(nil, "%d %s\r\n", code, first)}, nil
 }

@@ -35,6 +35,7 @@ type connection struct {
 	Timeout            sdk.Duration `json:"timeout" jsonschema:"default=30s" jsonschema_description:"How long a connect, a reply or a transfer may go without any progress."`
 	DisableEPSV        bool         `json:"disable_epsv" jsonschema:"default=false" jsonschema_description:"Use PASV at once instead of trying EPSV first."`
 	DisableMLSD        bool         `json:"disable_mlsd" jsonschema:"default=false" jsonschema_description:"Use LIST, SIZE and MDTM even if the server offers MLSD and MLST."`
+	activeMode
 	extraCommands
 	Trace bool `json:"trace" jsonschema:"default=false" jsonschema_description:"Write all commands and replies to the log, without passwords, and a line for each data connection. File names are in it."`
 }
@@ -109,6 +110,10 @@ func (c connection) problems() []error {
 	}
 	if c.Connections < 1 {
 		errs = append(errs, problem("connections", "is %d, want 1 or more", c.Connections))
+	}
+	errs = append(errs, c.activeMode.problems(c.Connections)...)
+	if c.Mode == modeActive && c.DisableEPSV {
+		errs = append(errs, problem("disable_epsv", "has no effect with data_mode: active"))
 	}
 	errs = append(errs, c.extraCommands.problems()...)
 	if c.TLS == tlsNone {

@@ -40,6 +40,7 @@ type endpoint struct {
 	noMLSD func() bool
 	// pipelining is learned by the first session that tries.
 	pipelining pipelining
+	active     activeState
 }
 
 // session is one control connection that is logged in, and its data connection
@@ -62,6 +63,8 @@ type session struct {
 	opCtx  context.Context
 	record *bytes.Buffer // set while a listing is read
 	upload bool          // set while a file is sent
+	// awaited is the data connection that the server was told to make.
+	awaited *rollingConn
 
 	mu   sync.Mutex
 	raw  map[*rollingConn]struct{}
@@ -74,7 +77,7 @@ func (e *endpoint) connect(ctx context.Context) (*session, error) {
 	s := &session{end: e, trace: e.newTrace(), raw: map[*rollingConn]struct{}{}, opCtx: ctx}
 	options := []ftpclient.DialOption{
 		ftpclient.DialWithDialFunc(s.dial),
-		ftpclient.DialWithDisabledEPSV(e.props.DisableEPSV),
+		ftpclient.DialWithDisabledEPSV(e.props.DisableEPSV || e.props.Mode == modeActive),
 		ftpclient.DialWithDisabledMLSD(e.props.DisableMLSD || e.noMLSD()),
 	}
 	if e.tls != nil {
@@ -106,27 +109,46 @@ func (e *endpoint) connect(ctx context.Context) (*session, error) {
 // dial is called by the library: first for the control connection, then for
 // every data connection.
 func (s *session) dial(network, addr string) (net.Conn, error) {
+	if s.awaited != nil {
+		raw := s.awaited
+		s.awaited = nil
+		return s.dataConn(raw), nil
+	}
 	d := net.Dialer{Timeout: s.end.props.Timeout.D()}
 	conn, err := d.DialContext(s.opCtx, network, addr)
 	if err != nil {
 		return nil, err
 	}
-	conn = sdk.Guard(s.opCtx, conn)
+	raw := s.track(sdk.Guard(s.opCtx, conn))
+	if raw == nil {
+		return nil, net.ErrClosed
+	}
+	if s.ftp != nil {
+		return s.dataConn(raw), nil
+	}
+	control, err := s.secure(raw)
+	if err != nil {
+		_ = raw.Close()
+		return nil, err
+	}
+	control.answer = s.answer
+	s.control = control
+	return control, nil
+}
+
+// track makes a socket one of the session's, to be closed with it. It returns nil, and
+// closes the socket, if the session is dead already.
+func (s *session) track(conn net.Conn) *rollingConn {
 	raw := &rollingConn{Conn: conn, timeout: s.end.props.Timeout.D()}
 	raw.closed = func() { s.forget(raw) }
 	if !s.remember(raw) {
 		_ = conn.Close()
-		return nil, net.ErrClosed
+		return nil
 	}
-	if s.ftp == nil {
-		control, err := s.secure(raw)
-		if err != nil {
-			_ = raw.Close()
-			return nil, err
-		}
-		s.control = control
-		return control, nil
-	}
+	return raw
+}
+
+func (s *session) dataConn(raw *rollingConn) *dataConn {
 	data := &dataConn{Conn: raw, raw: raw, record: s.record, upload: s.upload, trace: s.trace, begun: time.Now()}
 	if s.tls != nil {
 		// The handshake waits for the first byte: servers begin theirs only
@@ -134,7 +156,16 @@ func (s *session) dial(network, addr string) (net.Conn, error) {
 		data.tls = tls.Client(raw, s.tls)
 		data.Conn = data.tls
 	}
-	return data, nil
+	return data
+}
+
+// answer does what takes other commands than those of the library: see
+// [controlConn].
+func (s *session) answer(line string) (reply string, err error) {
+	if line == "PASV" && s.end.props.Mode == modeActive {
+		return s.goActive()
+	}
+	return "", nil
 }
 
 // secure makes the control connection of a socket.
