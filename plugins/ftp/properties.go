@@ -26,6 +26,7 @@ type connection struct {
 	Address            string       `json:"address" reach:"21,tls=implicit:990" jsonschema:"required,minLength=1" jsonschema_description:"Server, as host or host:port. Without a port 21 is used, with tls: implicit 990."`
 	User               string       `json:"user" jsonschema:"default=anonymous" jsonschema_description:"Name to log in with."`
 	Password           sdk.Secret   `json:"password,omitempty" jsonschema_description:"Password to log in with."`
+	Account            sdk.Secret   `json:"account,omitempty" jsonschema_description:"Account to name (ACCT, RFC 959) when the server asks for one after the user or the password, as some mainframes do."`
 	TLS                string       `json:"tls" jsonschema:"enum=none,enum=explicit,enum=implicit,default=none" jsonschema_description:"Encryption of both channels (RFC 4217): none, explicit (AUTH TLS on the usual port) or implicit (TLS from the first byte)."`
 	TLS13              bool         `json:"tls13" jsonschema:"default=false" jsonschema_description:"Allow TLS 1.3. Off by default because servers that want the TLS session resumed on data connections differ in how they do it under 1.3."`
 	CAFile             string       `json:"ca_file,omitempty" jsonschema_description:"PEM file with the certificates to trust instead of the system's."`
@@ -104,6 +105,9 @@ func (c connection) problems() []error {
 	}
 	if strings.ContainsAny(c.Password.Reveal(), "\r\n\x00") {
 		errs = append(errs, problem("password", "contains a line break or a NUL; a password from a file may end in one"))
+	}
+	if strings.ContainsAny(c.Account.Reveal(), "\r\n\x00") {
+		errs = append(errs, problem("account", "contains a line break or a NUL; an account from a file may end in one"))
 	}
 	if c.Timeout.D() <= 0 {
 		errs = append(errs, problem("timeout", "must be more than 0s"))

@@ -165,6 +165,9 @@ func (s *session) answer(line string) (reply string, err error) {
 	if line == "PASV" && s.end.props.Mode == modeActive {
 		return s.goActive()
 	}
+	if verb, _, _ := strings.Cut(line, " "); verb == "USER" || verb == "PASS" {
+		return s.logIn(line)
+	}
 	return "", nil
 }
 

@@ -32,7 +32,7 @@ func (e *endpoint) newTrace() *trace {
 }
 
 // secrets are the properties that no log and no error may show.
-func (c connection) secrets() []string { return []string{c.Password.Reveal()} }
+func (c connection) secrets() []string { return []string{c.Password.Reveal(), c.Account.Reveal()} }
 
 // hide replaces secrets in a text, also as they stand in quotes.
 func hide(text string, secrets []string) string {
