@@ -47,7 +47,7 @@ func (s *source) retrieve(ctx context.Context, f *file) (*body, error) {
 			if err := c.commandsBefore(); err != nil {
 				return err
 			}
-			b.response, err = c.ftp.Retr(join(c.absolute(s.props.Directory), s.at(f)))
+			b.response, err = c.retrieve(join(c.absolute(s.props.Directory), s.at(f)))
 			return err
 		})
 		if err == nil {
@@ -162,7 +162,7 @@ func (b *body) Close() error {
 	}
 	if b.source.props.AfterDelivery == files.AfterKeep {
 		b.source.times.untake(b.file.name)
-	} else if b.ended && b.file.size >= 0 {
+	} else if b.ended && b.file.size >= 0 && !b.source.props.ascii() {
 		b.source.times.readWhole(b.file)
 	}
 	return nil
@@ -173,14 +173,18 @@ func (b *body) finish() error {
 		b.session.kill()
 		return b.failed
 	}
-	if err := b.response.Close(); err != nil {
+	err := b.response.Close()
+	if err == nil || isRefusal(err) {
+		b.session.endTransfer()
+	}
+	if err != nil {
 		if !isRefusal(err) {
 			b.session.kill()
 		}
 		return ended(b.ctx, fmt.Errorf("read %s: the server did not confirm the transfer: %w", b.file.name, err))
 	}
 	switch {
-	case b.file.size < 0 || b.n == b.file.size:
+	case b.file.size < 0 || b.n == b.file.size || b.source.props.ascii():
 		return nil
 	case b.n > b.file.size:
 		return sdk.Gone(fmt.Errorf("%s has grown from %d to %d bytes since it was listed", b.file.name, b.file.size, b.n))

@@ -80,7 +80,7 @@ func (k *sink) holds(c *session, m *sdk.Message, at place, name string) (bool, e
 		return k.sameContent(c, m, dir, name)
 	}
 	f, err := c.size(dir, name)
-	return err == nil && f.exists && f.size == m.Body().Size, err
+	return err == nil && f.exists && (f.size == m.Body().Size || k.props.ascii()), err
 }
 
 // sameContent reports whether the file under a name that others may use too

@@ -37,6 +37,7 @@ type connection struct {
 	DisableEPSV        bool         `json:"disable_epsv" jsonschema:"default=false" jsonschema_description:"Use PASV at once instead of trying EPSV first."`
 	DisableMLSD        bool         `json:"disable_mlsd" jsonschema:"default=false" jsonschema_description:"Use LIST, SIZE and MDTM even if the server offers MLSD and MLST."`
 	activeMode
+	Transfer string `json:"transfer" jsonschema:"enum=binary,enum=ascii,default=binary" jsonschema_description:"How the content travels: binary, as it is, or ascii (TYPE A), in which servers convert line ends and character sets. With ascii no size tells whether a file is whole: see the page of the adapter."`
 	extraCommands
 	Trace bool `json:"trace" jsonschema:"default=false" jsonschema_description:"Write all commands and replies to the log, without passwords, and a line for each data connection. File names are in it."`
 }
@@ -84,6 +85,7 @@ func (p sendProperties) Validate() error {
 	if p.TemporaryDirectory != "" {
 		errs = append(errs, checkDirectory("temporary_directory", p.TemporaryDirectory))
 	}
+	errs = append(errs, p.asciiProblems()...)
 	if strings.ContainsAny(p.Name.String(), "\r\n\x00") {
 		errs = append(errs, problem("name", "contains a line break or a NUL"))
 	}

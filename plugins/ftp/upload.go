@@ -101,19 +101,12 @@ func (k *sink) store(c *session, m *sdk.Message, at place, verifier *hashCommand
 	return sums, nil
 }
 
-// storeFrom uploads a file from the offset on, under the same name at any offset.
-func (s *session) storeFrom(target string, r io.Reader, offset int64) error {
-	s.upload = true
-	defer func() { s.upload = false }()
-	return s.ftp.StorFrom(target, r, uint64(offset)) //nolint:gosec // never negative
-}
-
 func (k *sink) measure(c *session, directory, name string, size int64) error {
 	f, err := c.size(c.absolute(directory), name)
 	if err != nil {
 		return err
 	}
-	if !f.exists || f.size != size {
+	if !f.exists || f.size != size && !k.props.ascii() {
 		return spoiled("upload to %s: the server has %d of %d bytes", directory, max(f.size, 0), size)
 	}
 	return nil
