@@ -25,6 +25,12 @@ const (
 	stepLogin   = "log in at"
 )
 
+// keepAlive keeps firewalls from forgetting the control connection, which is silent during
+// a transfer. A NOOP would do that too, but many servers read no command then: its reply
+// comes at any time, before or after that of the transfer, and some close the connection.
+// Idle is less than the minute after which the most impatient firewalls forget.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 15 * time.Second, Count: 6}
+
 // endpoint is what all sessions of one receive location or send port share. It
 // does not change once made.
 type endpoint struct {
@@ -114,7 +120,7 @@ func (s *session) dial(network, addr string) (net.Conn, error) {
 		s.awaited = nil
 		return s.dataConn(raw), nil
 	}
-	d := net.Dialer{Timeout: s.end.props.Timeout.D()}
+	d := net.Dialer{Timeout: s.end.props.Timeout.D(), KeepAliveConfig: keepAlive}
 	conn, err := d.DialContext(s.opCtx, network, addr)
 	if err != nil {
 		return nil, err
