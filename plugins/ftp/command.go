@@ -15,20 +15,25 @@ const replyMax = 256 << 10
 // error of one that refuses is a [textproto.Error], as the library's.
 //
 // The session must be in step: then the library's own reader holds nothing back, and
-// what comes next on the connection is the reply. It is read byte by byte, so that
+// what comes next on the connection is the reply. Of commands that were sent ahead, either
+// all or none may be sent by command, for the same reason. The reply is read byte by byte, so that
 // nothing of what follows it is taken from the library.
 func (s *session) command(format string, args ...any) (code int, text string, err error) {
 	line := fmt.Sprintf(format, args...)
 	if strings.ContainsAny(line, "\r\n\x00") {
 		return 0, "", found("a command must not contain a line break or a NUL: %q", line)
 	}
-	if len(s.control.ahead) > 0 || len(s.control.said) > 0 {
+	if len(s.control.said) > 0 {
 		return 0, "", errOutOfStep
 	}
-	if _, err := io.WriteString(s.control.Conn, line+"\r\n"); err != nil {
+	send := s.control.Conn.Write // what answers the library's commands may be our caller
+	if len(s.control.ahead) > 0 {
+		send = s.control.Write
+	}
+	if _, err := send([]byte(line + "\r\n")); err != nil {
 		return 0, "", fmt.Errorf("send command: %w", err)
 	}
-	reply := textproto.NewReader(bufio.NewReader(&byteReader{io.LimitReader(s.control.Conn, replyMax)}))
+	reply := textproto.NewReader(bufio.NewReader(&byteReader{io.LimitReader(s.control, replyMax)}))
 	code, text, err = reply.ReadResponse(0)
 	if err != nil {
 		return 0, "", fmt.Errorf("read reply: %w", err)

@@ -26,6 +26,7 @@ var errOutOfStep = errors.New("ftp: a command differs from the one that was sent
 // a controlConn.
 type controlConn struct {
 	net.Conn
+	r *bufio.Reader // of Conn: command reads single bytes
 	// said is for the library to read before what comes from the server: what the server
 	// said before TLS began, and our own answers.
 	said []byte
@@ -43,7 +44,10 @@ func (c *controlConn) Read(p []byte) (int, error) {
 		c.said = c.said[n:]
 		return n, nil
 	}
-	return c.Conn.Read(p)
+	if c.r == nil {
+		c.r = bufio.NewReader(c.Conn)
+	}
+	return c.r.Read(p)
 }
 
 // Write sends a command, unless it is the next of those that were sent ahead.

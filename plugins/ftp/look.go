@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"path"
+	"strings"
 	"time"
 
 	ftpclient "github.com/jlaffaye/ftp"
@@ -167,15 +168,38 @@ func (s *session) askFacts(dir string, q question, f *fact, open *bool) exchange
 	return e
 }
 
+// lookMLST does without the library's MLST, which reads its time in the time zone of
+// listings; RFC 3659 says UTC.
 func (s *session) lookMLST(target string) (fact, error) {
-	e, err := s.ftp.GetEntry(target)
+	_, text, err := s.command("MLST %s", target)
 	if isMissing(err) {
 		return fact{}, nil
 	}
 	if err != nil {
 		return fact{}, fmt.Errorf("look at %s: %w", target, err)
 	}
-	return fact{exists: e.Type == ftpclient.EntryTypeFile, size: int64(e.Size), modified: e.Time}, nil
+	e, regular, err := parseMLST(text)
+	if err != nil {
+		return fact{}, fmt.Errorf("look at %s: %w", target, err)
+	}
+	return fact{exists: regular, size: e.size, modified: e.modified}, nil
+}
+
+// parseMLST reads the lines between the first and the last of a reply. Some servers
+// spread the facts over several lines, each with the name.
+func parseMLST(text string) (e entry, regular bool, err error) {
+	lines := strings.Split(text, "\n")
+	facts, name := "", ""
+	for _, line := range lines[1:max(1, len(lines)-1)] {
+		more, path, ok := strings.Cut(strings.TrimLeft(line, " "), " ")
+		if ok {
+			facts, name = facts+more, path
+		}
+	}
+	if name == "" {
+		return entry{}, false, found("the reply %q to MLST is not understood; set disable_mlsd: true", text)
+	}
+	return parseMLSD(facts + " " + name)
 }
 
 // lookSIZE asks for the size alone. The session is in binary mode since login,

@@ -44,8 +44,12 @@ func newPool(props connection, log *slog.Logger, directories ...string) (*pool, 
 	if err != nil {
 		return nil, err
 	}
+	zone, err := props.zone()
+	if err != nil {
+		return nil, err
+	}
 	p := &pool{slots: make(chan struct{}, props.Connections)}
-	p.end = &endpoint{props: props, addr: net.JoinHostPort(host, port), tls: cfg, log: log, noMLSD: p.noMLSD.Load}
+	p.end = &endpoint{props: props, addr: net.JoinHostPort(host, port), tls: cfg, log: log, zone: zone, noMLSD: p.noMLSD.Load}
 	for _, dir := range directories {
 		p.end.relative = p.end.relative || !strings.HasPrefix(dir, "/")
 	}

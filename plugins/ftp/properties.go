@@ -9,6 +9,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
+	_ "time/tzdata" // the machine need not have a database of time zones
 
 	"github.com/fairlead-io/fairlead/sdk"
 	"github.com/fairlead-io/fairlead/sdk/files"
@@ -36,6 +38,7 @@ type connection struct {
 	Timeout            sdk.Duration `json:"timeout" jsonschema:"default=30s" jsonschema_description:"How long a connect, a reply or a transfer may go without any progress."`
 	DisableEPSV        bool         `json:"disable_epsv" jsonschema:"default=false" jsonschema_description:"Use PASV at once instead of trying EPSV first."`
 	DisableMLSD        bool         `json:"disable_mlsd" jsonschema:"default=false" jsonschema_description:"Use LIST, SIZE and MDTM even if the server offers MLSD and MLST."`
+	ServerTimeZone     string       `json:"server_time_zone" jsonschema:"default=UTC" jsonschema_description:"Time zone of the times in LIST, as Europe/Paris. MLSD, MLST and MDTM tell UTC and are not concerned."`
 	activeMode
 	Transfer string `json:"transfer" jsonschema:"enum=binary,enum=ascii,default=binary" jsonschema_description:"How the content travels: binary, as it is, or ascii (TYPE A), in which servers convert line ends and character sets. With ascii no size tells whether a file is whole: see the page of the adapter."`
 	extraCommands
@@ -117,6 +120,9 @@ func (c connection) problems() []error {
 	if c.Connections < 1 {
 		errs = append(errs, problem("connections", "is %d, want 1 or more", c.Connections))
 	}
+	if _, err := c.zone(); err != nil {
+		errs = append(errs, err)
+	}
 	errs = append(errs, c.activeMode.problems(c.Connections)...)
 	if c.Mode == modeActive && c.DisableEPSV {
 		errs = append(errs, problem("disable_epsv", "has no effect with data_mode: active"))
@@ -130,6 +136,15 @@ func (c connection) problems() []error {
 		}
 	}
 	return errs
+}
+
+// zone is the time zone of LIST.
+func (c connection) zone() (*time.Location, error) {
+	zone, err := time.LoadLocation(c.ServerTimeZone)
+	if err != nil || c.ServerTimeZone == "Local" { // which differs from node to node
+		return nil, problem("server_time_zone", "%q is no time zone; want one as Europe/Paris or UTC", c.ServerTimeZone)
+	}
+	return zone, nil
 }
 
 func checkDirectory(property, dir string) error {

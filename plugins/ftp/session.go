@@ -38,6 +38,7 @@ type endpoint struct {
 	addr  string
 	tls   *tls.Config // nil without TLS
 	log   *slog.Logger
+	zone  *time.Location // of LIST
 	// sessions counts those that were made, for the trace.
 	sessions atomic.Int64
 	// relative says that some directory counts from the login directory.
@@ -83,6 +84,7 @@ func (e *endpoint) connect(ctx context.Context) (*session, error) {
 	s := &session{end: e, trace: e.newTrace(), raw: map[*rollingConn]struct{}{}, opCtx: ctx}
 	options := []ftpclient.DialOption{
 		ftpclient.DialWithDialFunc(s.dial),
+		ftpclient.DialWithLocation(e.zone),
 		ftpclient.DialWithDisabledEPSV(e.props.DisableEPSV || e.props.Mode == modeActive),
 		ftpclient.DialWithDisabledMLSD(e.props.DisableMLSD || e.noMLSD()),
 	}

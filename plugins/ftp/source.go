@@ -240,7 +240,10 @@ func (s *source) item(f *file, now time.Time) sdk.Item {
 func (s *source) key(directory string, f *file) string {
 	modified := f.modified.UTC()
 	if !f.precise && s.props.AfterDelivery == files.AfterKeep {
-		modified = modified.Truncate(24 * time.Hour)
+		// The day in server_time_zone, in which the time was read: one that is told without
+		// the hour begins at the midnight there.
+		year, month, day := f.modified.Date()
+		modified = time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
 	}
 	text := ""
 	if !f.modified.IsZero() {
