@@ -217,11 +217,11 @@ func TestInteropKeysOfAllAges(t *testing.T) {
 			if err := os.Chtimes(filepath.Join(s.Dir, name), when, when); err != nil {
 				t.Fatal(err)
 			}
-			for _, disabled := range []bool{false, true} {
-				src := newSource(t, with(s.props, "disable_mlsd", disabled, "after_delivery", "keep"))
+			for _, listing := range []string{listingAuto, listingLIST, listingNLST} {
+				src := newSource(t, with(s.props, "listing", listing, "after_delivery", "keep"))
 				want := fmt.Sprintf("%s|1|%s", name, when.UTC().Format(time.RFC3339Nano))
 				if got := list(t, src)[name].Key; got != want {
-					t.Errorf("%s with disable_mlsd %t: key %q, want %q", name, disabled, got, want)
+					t.Errorf("%s with listing: %s: key %q, want %q", name, listing, got, want)
 				}
 			}
 		}

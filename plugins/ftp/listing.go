@@ -37,6 +37,13 @@ func (s *session) listBoth(dir string) (entries []entry, below []string, err err
 	if err := s.ftp.ChangeDir(dir); err != nil {
 		return nil, nil, fmt.Errorf("change to directory %s: %w", dir, err)
 	}
+	if s.end.byNames() {
+		entries, below, err := s.listNames(dir)
+		if err != nil {
+			return nil, nil, fmt.Errorf("list %s: %w", dir, err)
+		}
+		return entries, below, nil
+	}
 	parsed, lines, err := s.rawList("")
 	if err != nil {
 		return nil, nil, fmt.Errorf("list %s: %w", dir, err)
@@ -63,7 +70,13 @@ func (s *session) listBoth(dir string) (entries []entry, below []string, err err
 }
 
 // names returns the names of the regular files of a directory.
+//
+// By names alone nothing tells them from others: all are returned, lest a file counts as gone
+// of which the server tells nothing else.
 func (s *session) names(dir string) (map[string]bool, error) {
+	if s.end.byNames() {
+		return s.allNames(dir)
+	}
 	entries, err := s.list(dir)
 	if err != nil {
 		return nil, err
@@ -71,6 +84,21 @@ func (s *session) names(dir string) (map[string]bool, error) {
 	names := make(map[string]bool, len(entries))
 	for _, e := range entries {
 		names[e.name] = true
+	}
+	return names, nil
+}
+
+func (s *session) allNames(dir string) (map[string]bool, error) {
+	if err := s.ftp.ChangeDir(dir); err != nil {
+		return nil, fmt.Errorf("change to directory %s: %w", dir, err)
+	}
+	all, err := s.bareNames()
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", dir, err)
+	}
+	names := make(map[string]bool, len(all))
+	for _, name := range all {
+		names[name] = true
 	}
 	return names, nil
 }
@@ -119,7 +147,7 @@ func fromMLSD(lines []string) ([]entry, error) {
 func parseMLSD(line string) (e entry, regular bool, err error) {
 	facts, name, ok := strings.Cut(line, " ")
 	if !ok || name == "" || facts != "" && !strings.HasSuffix(facts, ";") {
-		return entry{}, false, found("line %q is not in the form of MLSD; set disable_mlsd: true", line)
+		return entry{}, false, found("line %q is not in the form of MLSD; set listing: list", line)
 	}
 	e, kind := entry{name: name, size: -1}, "file"
 	for fact := range strings.SplitSeq(strings.TrimSuffix(facts, ";"), ";") {
@@ -169,7 +197,10 @@ func (s *session) fromLIST(parsed []*ftpclient.Entry, lines []string) ([]entry, 
 		name = path.Base(name)
 		// Hidden files are in the NLST of some servers and in the LIST of none.
 		if !known[name] && !strings.HasPrefix(name, ".") {
-			return nil, found("the server's LIST is not understood: %q is not in it; its lines look like %q", name, sample(lost))
+			if len(parsed) == 0 && len(lost) > 0 && s.end.props.Listing != listingLIST {
+				return nil, s.useNames(sample(lost))
+			}
+			return nil, found("the server's LIST is not understood: %q is not in it; its lines look like %q; try listing: nlst", name, sample(lost))
 		}
 	}
 	return entries, nil

@@ -197,7 +197,7 @@ func parseMLST(text string) (e entry, regular bool, err error) {
 		}
 	}
 	if name == "" {
-		return entry{}, false, found("the reply %q to MLST is not understood; set disable_mlsd: true", text)
+		return entry{}, false, found("the reply %q to MLST is not understood; set listing: list", text)
 	}
 	return parseMLSD(facts + " " + name)
 }
@@ -218,6 +218,13 @@ func (s *session) lookSIZE(target string) (fact, error) {
 // lookLIST finds the file in a listing: its own if the server makes one of a
 // single file, else the directory's.
 func (s *session) lookLIST(dir, name string) (fact, error) {
+	if s.end.byNames() {
+		f, err := s.lookSIZE(join(dir, name))
+		if !isUnknownCommand(err) {
+			return f, err
+		}
+		return s.lookDirectory(dir, name)
+	}
 	if parsed, _, err := s.rawList(join(dir, name)); err == nil && !s.ftp.IsTimePreciseInList() {
 		for _, p := range parsed {
 			if path.Base(p.Name) == path.Base(name) && p.Type == ftpclient.EntryTypeFile {

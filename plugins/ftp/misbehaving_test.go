@@ -223,6 +223,7 @@ func TestListingThatIsNotUnderstoodIsAnError(t *testing.T) {
 		list, nlst string
 		want       string // part of the error; empty: no error
 		files      int
+		by         string
 	}{
 		"empty":                        {list: "", nlst: "", files: 0},
 		"nothing, but there are names": {list: "", nlst: "a\r\n", want: `"a"`},
@@ -240,9 +241,13 @@ func TestListingThatIsNotUnderstoodIsAnError(t *testing.T) {
 		"hidden names":         {list: "", nlst: ".profile\r\n", files: 0},
 	}
 	for name, test := range tests {
+		test.by = listingAuto
+		if strings.HasPrefix(test.want, "A.TXT") {
+			test.by = listingLIST
+		}
 		t.Run(name, func(t *testing.T) {
 			s := startScripted(t, "SIZE", map[string]handler{"LIST": sends(test.list), "NLST": sends(test.nlst)})
-			items, err := newSource(t, s.props()).List(testContext(t))
+			items, err := newSource(t, s.props("listing", test.by)).List(testContext(t))
 			if test.want != "" {
 				mustContain(t, err, test.want, "not understood")
 				return

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"strings"
@@ -154,7 +155,8 @@ func (p *pool) with(ctx context.Context, do func(s *session) error) error {
 	}
 }
 
-// once returns with again set if the session is dead and another may do better.
+// once returns with again set if the session is dead and another may do better, or will
+// list in another way.
 func (p *pool) once(ctx context.Context, do func(s *session) error) (again bool, err error) {
 	s, err := p.acquire(ctx)
 	if err != nil {
@@ -163,6 +165,11 @@ func (p *pool) once(ctx context.Context, do func(s *session) error) (again bool,
 	defer p.release(s)
 	used := s.used
 	err = s.run(ctx, func() error { return do(s) })
+	if errors.Is(err, errByNames) && ctx.Err() == nil {
+		s.kill()
+		p.dropIdle()
+		return true, err
+	}
 	if err == nil || !s.isDead() || ctx.Err() != nil {
 		return false, err
 	}

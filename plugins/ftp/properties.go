@@ -37,7 +37,7 @@ type connection struct {
 	Connections        int          `json:"connections" jsonschema:"minimum=1,maximum=64,default=2" jsonschema_description:"Most connections to the server at the same time."`
 	Timeout            sdk.Duration `json:"timeout" jsonschema:"default=30s" jsonschema_description:"How long a connect, a reply or a transfer may go without any progress."`
 	DisableEPSV        bool         `json:"disable_epsv" jsonschema:"default=false" jsonschema_description:"Use PASV at once instead of trying EPSV first."`
-	DisableMLSD        bool         `json:"disable_mlsd" jsonschema:"default=false" jsonschema_description:"Use LIST, SIZE and MDTM even if the server offers MLSD and MLST."`
+	Listing            string       `json:"listing" jsonschema:"enum=auto,enum=mlsd,enum=list,enum=nlst,default=auto" jsonschema_description:"How directories are listed: by mlsd (MLSD and MLST, also where the server does not offer them), list (LIST, SIZE, MDTM), nlst (names by NLST, then SIZE and MDTM for each), or auto: the first that the server has and whose format is known."`
 	ServerTimeZone     string       `json:"server_time_zone" jsonschema:"default=UTC" jsonschema_description:"Time zone of the times in LIST, as Europe/Paris. MLSD, MLST and MDTM tell UTC and are not concerned."`
 	activeMode
 	Transfer string `json:"transfer" jsonschema:"enum=binary,enum=ascii,default=binary" jsonschema_description:"How the content travels: binary, as it is, or ascii (TYPE A), in which servers convert line ends and character sets. With ascii no size tells whether a file is whole: see the page of the adapter."`

@@ -45,6 +45,8 @@ type endpoint struct {
 	relative bool
 	// noMLSD is set when the server offers MLSD and then does not know it.
 	noMLSD func() bool
+	// nlst is set when LIST turned out not to be understood.
+	nlst atomic.Bool
 	// pipelining is learned by the first session that tries.
 	pipelining pipelining
 	active     activeState
@@ -86,7 +88,7 @@ func (e *endpoint) connect(ctx context.Context) (*session, error) {
 		ftpclient.DialWithDialFunc(s.dial),
 		ftpclient.DialWithLocation(e.zone),
 		ftpclient.DialWithDisabledEPSV(e.props.DisableEPSV || e.props.Mode == modeActive),
-		ftpclient.DialWithDisabledMLSD(e.props.DisableMLSD || e.noMLSD()),
+		ftpclient.DialWithDisabledMLSD(e.withoutMLSD()),
 	}
 	if e.tls != nil {
 		s.tls = e.tls.Clone()
@@ -172,6 +174,9 @@ func (s *session) dataConn(raw *rollingConn) *dataConn {
 func (s *session) answer(line string) (reply string, err error) {
 	if line == "PASV" && s.end.props.Mode == modeActive {
 		return s.goActive()
+	}
+	if line == "FEAT" {
+		return s.features()
 	}
 	if verb, _, _ := strings.Cut(line, " "); verb == "USER" || verb == "PASS" {
 		return s.logIn(line)

@@ -171,7 +171,7 @@ func TestMLSDAndLISTGiveTheSameKey(t *testing.T) {
 		}
 	}
 	byMLSD := list(t, newSource(t, s.props))
-	byLIST := list(t, newSource(t, with(s.props, "disable_mlsd", true)))
+	byLIST := list(t, newSource(t, with(s.props, "listing", listingLIST)))
 	for name, item := range byMLSD {
 		if item.Key != byLIST[name].Key {
 			t.Errorf("%s: key %q by MLSD, %q by LIST", name, item.Key, byLIST[name].Key)
