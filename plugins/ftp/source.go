@@ -67,7 +67,7 @@ func (s *source) List(ctx context.Context) ([]sdk.Item, error) {
 		list = func() ([]file, error) { return files.Steady(s.claims, once, file.file) }
 	}
 	listed, err := list()
-	if isUnknownCommand(err) && !s.pool.noMLSD.Swap(true) {
+	if isUnknownCommand(err) && s.props.Listing != listingMLSD && !s.pool.noMLSD.Swap(true) {
 		// It offers MLSD but does not know it. Sessions from now on use LIST.
 		s.env.Log.Info("server refuses MLSD, using LIST", "error", err)
 		s.pool.dropIdle()
