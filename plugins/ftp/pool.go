@@ -43,8 +43,12 @@ func newPool(props connection, directories ...string) (*pool, error) {
 	if err != nil {
 		return nil, err
 	}
+	dialer, err := props.Proxy.Dialer(props.Timeout.D())
+	if err != nil {
+		return nil, err
+	}
 	p := &pool{slots: make(chan struct{}, props.Connections)}
-	p.end = &endpoint{props: props, addr: net.JoinHostPort(host, port), tls: cfg, noMLSD: p.noMLSD.Load}
+	p.end = &endpoint{props: props, addr: net.JoinHostPort(host, port), tls: cfg, dialer: dialer, noMLSD: p.noMLSD.Load}
 	for _, dir := range directories {
 		p.end.relative = p.end.relative || !strings.HasPrefix(dir, "/")
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/fairlead-io/fairlead/sdk"
 	"github.com/fairlead-io/fairlead/sdk/files"
+	"github.com/fairlead-io/fairlead/sdk/proxy"
 )
 
 // How the connection is encrypted: the values of the property tls.
@@ -35,6 +36,7 @@ type connection struct {
 	Timeout            sdk.Duration `json:"timeout" jsonschema:"default=30s" jsonschema_description:"How long a connect, a reply or a transfer may go without any progress."`
 	DisableEPSV        bool         `json:"disable_epsv" jsonschema:"default=false" jsonschema_description:"Use PASV at once instead of trying EPSV first."`
 	DisableMLSD        bool         `json:"disable_mlsd" jsonschema:"default=false" jsonschema_description:"Use LIST, SIZE and MDTM even if the server offers MLSD and MLST."`
+	proxy.Proxy
 }
 
 // receiveProperties are the endpoint properties of a receive location.
@@ -92,7 +94,7 @@ func (p sendProperties) Validate() error {
 }
 
 func (c connection) problems() []error {
-	var errs []error
+	errs := c.Proxy.Problems()
 	if _, _, err := c.hostPort(); err != nil {
 		errs = append(errs, problem("address", "%v; want host or host:port", err))
 	}

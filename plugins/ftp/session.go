@@ -13,8 +13,8 @@ import (
 
 	ftpclient "github.com/jlaffaye/ftp"
 
-	"github.com/fairlead-io/fairlead/sdk"
 	"github.com/fairlead-io/fairlead/sdk/files"
+	"github.com/fairlead-io/fairlead/sdk/proxy"
 )
 
 // The steps of connecting, as they stand in errors.
@@ -29,6 +29,8 @@ type endpoint struct {
 	props connection
 	addr  string
 	tls   *tls.Config // nil without TLS
+	// dialer also makes the data connections.
+	dialer *proxy.Dialer
 	// relative says that some directory counts from the login directory.
 	relative bool
 	// noMLSD is set when the server offers MLSD and then does not know it.
@@ -100,12 +102,10 @@ func (e *endpoint) connect(ctx context.Context) (*session, error) {
 // dial is called by the library: first for the control connection, then for
 // every data connection.
 func (s *session) dial(network, addr string) (net.Conn, error) {
-	d := net.Dialer{Timeout: s.end.props.Timeout.D()}
-	conn, err := d.DialContext(s.opCtx, network, addr)
+	conn, err := s.end.dialer.DialContext(s.opCtx, network, s.end.beyondProxy(addr))
 	if err != nil {
 		return nil, err
 	}
-	conn = sdk.Guard(s.opCtx, conn)
 	raw := &rollingConn{Conn: conn, timeout: s.end.props.Timeout.D()}
 	raw.closed = func() { s.forget(raw) }
 	if !s.remember(raw) {
@@ -129,6 +129,16 @@ func (s *session) dial(network, addr string) (net.Conn, error) {
 		data.Conn = data.tls
 	}
 	return data, nil
+}
+
+// beyondProxy puts the server's name into an address that the library made of its
+// control connection, whose other end is the proxy.
+func (e *endpoint) beyondProxy(addr string) string {
+	host, _, _ := net.SplitHostPort(e.addr)
+	if _, port, err := net.SplitHostPort(addr); err == nil && e.props.Proxy.Used() {
+		return net.JoinHostPort(host, port)
+	}
+	return addr
 }
 
 // secure makes the control connection of a socket.
