@@ -24,6 +24,8 @@ type pool struct {
 	end    *endpoint
 	slots  chan struct{}
 	noMLSD atomic.Bool
+	// account counts the connections of all pools.
+	account *account
 
 	mu     sync.Mutex
 	idle   []*session // oldest first
@@ -52,10 +54,11 @@ func newPool(props connection, directories ...string) (*pool, error) {
 	for _, dir := range directories {
 		p.end.relative = p.end.relative || !strings.HasPrefix(dir, "/")
 	}
+	p.account = servers.join(p)
 	return p, nil
 }
 
-// acquire waits for a slot and returns a session that was alive a moment ago.
+// acquire waits for a slot, and for what connection_limit allows, and returns a session that was alive a moment ago.
 // release must be called with it. Errors of connecting are [sdk.Disconnected].
 func (p *pool) acquire(ctx context.Context) (*session, error) {
 	select {
@@ -63,7 +66,7 @@ func (p *pool) acquire(ctx context.Context) (*session, error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	s, err := p.take(ctx)
+	s, err := p.take(ctx, true)
 	if err != nil {
 		<-p.slots
 		return nil, err
@@ -71,14 +74,14 @@ func (p *pool) acquire(ctx context.Context) (*session, error) {
 	return s, nil
 }
 
-// tryAcquire is acquire for those who can do without: it does not wait for a slot.
+// tryAcquire is acquire for those who can do without: it does not wait for others.
 func (p *pool) tryAcquire(ctx context.Context) (*session, bool) {
 	select {
 	case p.slots <- struct{}{}:
 	default:
 		return nil, false
 	}
-	s, err := p.take(ctx)
+	s, err := p.take(ctx, false)
 	if err != nil {
 		<-p.slots
 		return nil, false
@@ -86,11 +89,14 @@ func (p *pool) tryAcquire(ctx context.Context) (*session, bool) {
 	return s, true
 }
 
-func (p *pool) take(ctx context.Context) (*session, error) {
+func (p *pool) take(ctx context.Context, wait bool) (*session, error) {
 	for {
-		s := p.pop()
+		s, err := p.account.take(ctx, p, wait)
+		if err != nil {
+			return nil, err
+		}
 		if s == nil {
-			return p.end.connect(ctx)
+			return p.end.connect(ctx, p.account.leave)
 		}
 		idle := time.Since(s.idleSince)
 		if idle > idleMax {
@@ -100,8 +106,7 @@ func (p *pool) take(ctx context.Context) (*session, error) {
 		if idle <= idleTrusted {
 			return s, nil
 		}
-		err := s.run(ctx, s.ftp.NoOp)
-		if err == nil {
+		if err = s.run(ctx, s.ftp.NoOp); err == nil {
 			return s, nil
 		}
 		s.kill()
@@ -129,16 +134,34 @@ func (p *pool) release(s *session) {
 		return
 	}
 	s.idleSince, s.used = time.Now(), true
+	p.put(s)
+}
+
+// put passes a session on to who waits for one, or keeps it.
+func (p *pool) put(s *session) {
+	if p.account.give(p, s) {
+		return
+	}
 	p.mu.Lock()
-	if !p.closed {
-		p.idle = append(p.idle, s)
-		p.scheduleReaperLocked(idleMax)
-		s = nil
-	}
+	closed := p.closed
 	p.mu.Unlock()
-	if s != nil {
+	if closed {
 		s.quit()
+		return
 	}
+	s.quitAndWait() // somebody is to have the connection's place
+}
+
+// push keeps an idle session. It reports false if the pool is closed.
+func (p *pool) push(s *session) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
+	p.idle = append(p.idle, s)
+	p.scheduleReaperLocked(idleMax)
+	return true
 }
 
 // with does something on a session that needs no state of an earlier one and may
@@ -218,5 +241,6 @@ func (p *pool) close() {
 	p.reaper = nil
 	p.mu.Unlock()
 	p.dropIdle()
+	p.account.quit(p)
 	p.reaping.Wait()
 }

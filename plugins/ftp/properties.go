@@ -33,6 +33,7 @@ type connection struct {
 	ServerName         string       `json:"server_name,omitempty" jsonschema_description:"Name that the server's certificate must have. Default: the host in address."`
 	InsecureSkipVerify bool         `json:"insecure_skip_verify" jsonschema:"default=false" jsonschema_description:"Accept any certificate. For tests only: anybody on the way can read the password."`
 	Connections        int          `json:"connections" jsonschema:"minimum=1,maximum=64,default=2" jsonschema_description:"Most connections to the server at the same time."`
+	ConnectionLimit    int          `json:"connection_limit" jsonschema:"minimum=0,default=0" jsonschema_description:"Most connections to this server for this user at the same time, with those of all other endpoints of the host. Give all of them the same limit. Who needs one more waits, and idle ones of others are closed for it. 0: no such limit."`
 	Timeout            sdk.Duration `json:"timeout" jsonschema:"default=30s" jsonschema_description:"How long a connect, a reply or a transfer may go without any progress."`
 	DisableEPSV        bool         `json:"disable_epsv" jsonschema:"default=false" jsonschema_description:"Use PASV at once instead of trying EPSV first."`
 	DisableMLSD        bool         `json:"disable_mlsd" jsonschema:"default=false" jsonschema_description:"Use LIST, SIZE and MDTM even if the server offers MLSD and MLST."`
@@ -109,6 +110,9 @@ func (c connection) problems() []error {
 	}
 	if c.Connections < 1 {
 		errs = append(errs, problem("connections", "is %d, want 1 or more", c.Connections))
+	}
+	if c.ConnectionLimit < 0 {
+		errs = append(errs, problem("connection_limit", "is %d, want 1 or more, or 0 for no limit", c.ConnectionLimit))
 	}
 	if c.TLS == tlsNone {
 		for name, set := range map[string]bool{"tls13": c.TLS13, "ca_file": c.CAFile != "", "server_name": c.ServerName != "", "insecure_skip_verify": c.InsecureSkipVerify} {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"path"
 	"strings"
@@ -22,6 +23,9 @@ const (
 	stepConnect = "connect to"
 	stepLogin   = "log in at"
 )
+
+// leaveMax bounds how long a server is waited for when it is left.
+const leaveMax = 2 * time.Second
 
 // endpoint is what all sessions of one receive location or send port share. It
 // does not change once made.
@@ -59,6 +63,9 @@ type session struct {
 	record *bytes.Buffer // set while a listing is read
 	upload bool          // set while a file is sent
 
+	// left says that the sockets are closed.
+	left func()
+
 	mu   sync.Mutex
 	raw  map[*rollingConn]struct{}
 	dead bool
@@ -66,8 +73,10 @@ type session struct {
 
 // connect dials, encrypts and logs in. Every error says that nothing has
 // happened but that ([sdk.Disconnected]).
-func (e *endpoint) connect(ctx context.Context) (*session, error) {
-	s := &session{end: e, raw: map[*rollingConn]struct{}{}, opCtx: ctx}
+//
+// left is called once when the session is over, also if it never was.
+func (e *endpoint) connect(ctx context.Context, left func()) (*session, error) {
+	s := &session{end: e, raw: map[*rollingConn]struct{}{}, opCtx: ctx, left: sync.OnceFunc(left)}
 	options := []ftpclient.DialOption{
 		ftpclient.DialWithDialFunc(s.dial),
 		ftpclient.DialWithDisabledEPSV(e.props.DisableEPSV),
@@ -182,6 +191,7 @@ func (s *session) kill() {
 	for _, c := range open {
 		_ = c.Close() // whatever it says, the connection is given up
 	}
+	s.left()
 }
 
 func (s *session) isDead() bool {
@@ -194,6 +204,19 @@ func (s *session) isDead() bool {
 func (s *session) quit() {
 	if !s.isDead() {
 		_ = s.ftp.Quit()
+	}
+	s.kill()
+}
+
+// quitAndWait also waits a moment for the server to close the connection, which counts
+// there until then.
+func (s *session) quitAndWait() {
+	limit := time.AfterFunc(leaveMax, s.kill)
+	defer limit.Stop()
+	if !s.isDead() {
+		if _, _, err := s.command("QUIT"); err == nil {
+			_, _ = io.Copy(io.Discard, s.control) // it ends with the connection
+		}
 	}
 	s.kill()
 }
