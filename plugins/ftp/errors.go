@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/textproto"
+	"regexp"
 	"strings"
 
 	ftpclient "github.com/jlaffaye/ftp"
@@ -72,6 +73,27 @@ func found(format string, args ...any) error {
 	return &finding{fmt.Errorf(format, args...)}
 }
 
+// unavailable marks the error of a server that is closing the connection (421), because
+// it shuts down or has too much to do: nothing is wrong with the file. It must not be
+// used where the message may have arrived.
+func unavailable(err error) error {
+	if replyCode(err) == ftpclient.StatusNotAvailable && !sdk.IsDisconnected(err) {
+		return sdk.Disconnected(err)
+	}
+	return err
+}
+
+var (
+	crowdedWords = regexp.MustCompile(`(?i)\b(too many|max|maximum|limit|already connected|try (again )?later)\b`)
+	failedLogins = regexp.MustCompile(`(?i)fail|attempt|password|incorrect|locked`)
+)
+
+// crowded reports whether a refused login is about the number of clients, for which RFC
+// 959 has no code of its own. Servers say it with 421 or 530.
+func crowded(text string) bool {
+	return crowdedWords.MatchString(text) && !failedLogins.MatchString(text)
+}
+
 // connectError says what is wrong with a connection that could not be made, and
 // what to do about it.
 func (e *endpoint) connectError(step string, err error) error {
@@ -88,8 +110,12 @@ func (e *endpoint) connectError(step string, err error) error {
 		hint = "; name the issuer's certificate with ca_file"
 	case errors.As(err, &name):
 		hint = "; set server_name to a name in the certificate"
+	case replyCode(err) == ftpclient.StatusNotAvailable,
+		// The library drops the code of what USER is answered.
+		crowded(text) && (replyCode(err) != 0 || step == stepLogin):
+		hint = "; the server takes no more clients now. If too many are this host's, set connection_limit at all endpoints that use the server, or lower connections"
 	case replyCode(err) == ftpclient.StatusNotLoggedIn && step == stepLogin:
-		hint = "; check user and password, or whether the server has too many clients"
+		hint = "; check user and password"
 	}
 	return sdk.Disconnected(fmt.Errorf("%s %s: %w%s", step, e.addr, err, hint))
 }

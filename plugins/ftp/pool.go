@@ -188,7 +188,7 @@ func (p *pool) once(ctx context.Context, do func(s *session) error) (again bool,
 	if err == nil || !s.isDead() || ctx.Err() != nil {
 		return false, err
 	}
-	return s.pipelining && p.end.pipelining.broke() || used, err
+	return s.pipelining && p.end.pipelining.broke() || used, unavailable(err)
 }
 
 // scheduleReaperLocked makes sure that idle connections do not stay open until
