@@ -105,11 +105,16 @@ func (e *endpoint) connectError(step string, err error) error {
 	hint := ""
 	var unknown x509.UnknownAuthorityError
 	var name x509.HostnameError
+	var wrong *wrongCertificate
 	switch {
 	case errors.As(err, &unknown):
 		hint = "; name the issuer's certificate with ca_file"
 	case errors.As(err, &name):
 		hint = "; set server_name to a name in the certificate"
+	case errors.As(err, &wrong):
+		hint = "; this may be another server. If its administrator confirms that it has a new certificate, put that into tls_pins"
+	case strings.Contains(text, "remote error: tls:"):
+		hint = e.refusedTLS(text)
 	case replyCode(err) == ftpclient.StatusNotAvailable,
 		// The library drops the code of what USER is answered.
 		crowded(text) && (replyCode(err) != 0 || step == stepLogin):
@@ -118,6 +123,21 @@ func (e *endpoint) connectError(step string, err error) error {
 		hint = "; check user and password"
 	}
 	return sdk.Disconnected(fmt.Errorf("%s %s: %w%s", step, e.addr, err, hint))
+}
+
+// refusedTLS says what to do where it is the server that ends the handshake. Before TLS
+// 1.3 it often does not say that it misses a certificate.
+func (e *endpoint) refusedTLS(alert string) string {
+	own := e.props.ClientCertificate != ""
+	switch aboutIt := strings.Contains(alert, "certificate"); {
+	case own && aboutIt:
+		return "; the server does not accept client_certificate: check its issuer and whether it has expired"
+	case aboutIt:
+		return "; the server wants a certificate of ours: set client_certificate and client_key"
+	case own:
+		return "; the server ended the handshake: it may not accept client_certificate, or want another version of TLS (tls13)"
+	}
+	return "; the server ended the handshake: it may want a certificate of ours (set client_certificate and client_key), or another version of TLS (tls13)"
 }
 
 // ended makes the error of an operation that its context ended.

@@ -1,12 +1,9 @@
 package main
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"slices"
 	"strings"
 
@@ -32,6 +29,9 @@ type connection struct {
 	CAFile             string       `json:"ca_file,omitempty" jsonschema_description:"PEM file with the certificates to trust instead of the system's."`
 	ServerName         string       `json:"server_name,omitempty" jsonschema_description:"Name that the server's certificate must have. Default: the host in address."`
 	InsecureSkipVerify bool         `json:"insecure_skip_verify" jsonschema:"default=false" jsonschema_description:"Accept any certificate. For tests only: anybody on the way can read the password."`
+	ClientCertificate  string       `json:"client_certificate,omitempty" jsonschema_description:"Certificate to show to the server, with those that issued it, in PEM format: the content of the file, as ${file:/etc/fairlead/partner.crt}."`
+	ClientKey          sdk.Secret   `json:"client_key,omitempty" jsonschema_description:"Private key of client_certificate in PEM format: the content of the file, as ${file:/etc/fairlead/partner.key}."`
+	TLSPins            []string     `json:"tls_pins,omitempty" jsonschema_description:"Fingerprints of certificates, as SHA256: and the SHA-256 in hex digits, with or without colons, or in base64. The server's own certificate must be one of them. Without ca_file that is all that is asked of it, also where it is self-signed or has expired; with ca_file both."`
 	Connections        int          `json:"connections" jsonschema:"minimum=1,maximum=64,default=2" jsonschema_description:"Most connections to the server at the same time."`
 	ConnectionLimit    int          `json:"connection_limit" jsonschema:"minimum=0,default=0" jsonschema_description:"Most connections to this server for this user at the same time, with those of all other endpoints of the host. Give all of them the same limit. Who needs one more waits, and idle ones of others are closed for it. 0: no such limit."`
 	Timeout            sdk.Duration `json:"timeout" jsonschema:"default=30s" jsonschema_description:"How long a connect, a reply or a transfer may go without any progress."`
@@ -115,13 +115,14 @@ func (c connection) problems() []error {
 		errs = append(errs, problem("connection_limit", "is %d, want 1 or more, or 0 for no limit", c.ConnectionLimit))
 	}
 	if c.TLS == tlsNone {
-		for name, set := range map[string]bool{"tls13": c.TLS13, "ca_file": c.CAFile != "", "server_name": c.ServerName != "", "insecure_skip_verify": c.InsecureSkipVerify} {
+		for name, set := range map[string]bool{"tls13": c.TLS13, "ca_file": c.CAFile != "", "server_name": c.ServerName != "", "insecure_skip_verify": c.InsecureSkipVerify,
+			"client_certificate": c.ClientCertificate != "", "client_key": c.ClientKey != "", "tls_pins": len(c.TLSPins) > 0} {
 			if set {
 				errs = append(errs, problem(name, "has no effect with tls: none; want tls: explicit or implicit"))
 			}
 		}
 	}
-	return errs
+	return append(errs, c.certificateProblems()...)
 }
 
 func checkDirectory(property, dir string) error {
@@ -155,41 +156,4 @@ func (c connection) hostPort() (host, port string, err error) {
 		return "", "", fmt.Errorf("%q lacks a host or a port", c.Address)
 	}
 	return host, port, nil
-}
-
-// tlsConfig returns the settings that every session clones, nil without TLS.
-func (c connection) tlsConfig() (*tls.Config, error) {
-	if c.TLS == tlsNone {
-		return nil, nil
-	}
-	host, _, err := c.hostPort()
-	if err != nil {
-		return nil, err
-	}
-	cfg := &tls.Config{
-		// The client library derives it neither in explicit mode nor for data
-		// connections; it is also the key of the session cache.
-		ServerName:         host,
-		InsecureSkipVerify: c.InsecureSkipVerify,
-		MinVersion:         tls.VersionTLS12,
-		MaxVersion:         tls.VersionTLS12,
-	}
-	if c.ServerName != "" {
-		cfg.ServerName = c.ServerName
-	}
-	if c.TLS13 {
-		cfg.MaxVersion = tls.VersionTLS13
-	}
-	if c.CAFile == "" {
-		return cfg, nil
-	}
-	pem, err := os.ReadFile(c.CAFile)
-	if err != nil {
-		return nil, problem("ca_file", "%v", err)
-	}
-	cfg.RootCAs = x509.NewCertPool()
-	if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, problem("ca_file", "%s holds no PEM certificate", c.CAFile)
-	}
-	return cfg, nil
 }
