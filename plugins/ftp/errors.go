@@ -83,6 +83,11 @@ func unavailable(err error) error {
 	return err
 }
 
+// fullServer is the refusal of a server that takes no more clients.
+type fullServer struct{ error }
+
+func (f *fullServer) Unwrap() error { return f.error }
+
 var (
 	crowdedWords = regexp.MustCompile(`(?i)\b(too many|max|maximum|limit|already connected|try (again )?later)\b`)
 	failedLogins = regexp.MustCompile(`(?i)fail|attempt|password|incorrect|locked`)
@@ -118,6 +123,7 @@ func (e *endpoint) connectError(step string, err error) error {
 	case replyCode(err) == ftpclient.StatusNotAvailable,
 		// The library drops the code of what USER is answered.
 		crowded(text) && (replyCode(err) != 0 || step == stepLogin):
+		err = &fullServer{err}
 		hint = "; the server takes no more clients now. If too many are this host's, set connection_limit at all endpoints that use the server, or lower connections"
 	case replyCode(err) == ftpclient.StatusNotLoggedIn && step == stepLogin:
 		hint = "; check user and password"

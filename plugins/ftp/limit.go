@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/fairlead-io/fairlead/sdk"
 )
@@ -34,7 +35,12 @@ type account struct {
 	pools   []*pool
 	open    int
 	waiting []*waiter // in the order of coming
+	// closed is when a connection was last closed to make room for another.
+	closed time.Time
 }
+
+// lateFor is how long a server may take to notice that it is one client less.
+const lateFor = 5 * time.Second
 
 // waiter waits until its pool may have one more connection.
 type waiter struct {
@@ -92,6 +98,9 @@ func (u *account) take(ctx context.Context, p *pool, wait bool) (*session, error
 	w := &waiter{pool: p, given: make(chan *session, 1)}
 	u.waiting = append(u.waiting, w)
 	idle := u.idleLocked(u.open - p.end.props.ConnectionLimit + 1)
+	if len(idle) > 0 {
+		u.closed = time.Now()
+	}
 	u.of.mu.Unlock()
 	for _, s := range idle {
 		s.quitAndWait()
@@ -156,7 +165,20 @@ func (u *account) give(p *pool, s *session) bool {
 		u.waiting = u.waiting[1:]
 		return true
 	}
+	u.closed = time.Now()
 	return false
+}
+
+// mayBeLate reports whether a server that takes no more clients may only not have
+// noticed yet that one of ours has left.
+func (u *account) mayBeLate(err error) bool {
+	var full *fullServer
+	if !errors.As(err, &full) {
+		return false
+	}
+	u.of.mu.Lock()
+	defer u.of.mu.Unlock()
+	return time.Since(u.closed) < lateFor
 }
 
 // leave counts one connection less, and lets the next make one.

@@ -18,6 +18,14 @@ const (
 	idleTrusted = 5 * time.Second
 )
 
+// A server may count a connection for a moment after it has closed it (vsftpd: until its
+// process is gone). One that makes room for another by connection_limit is therefore
+// tried to be made again after pauses from lateFirst to lateMax, which double.
+const (
+	lateFirst = 25 * time.Millisecond
+	lateMax   = 800 * time.Millisecond
+)
+
 // pool keeps at most so many connections to one server as the endpoint may have.
 // A session that it hands out belongs to one operation until it is given back.
 type pool struct {
@@ -90,13 +98,19 @@ func (p *pool) tryAcquire(ctx context.Context) (*session, bool) {
 }
 
 func (p *pool) take(ctx context.Context, wait bool) (*session, error) {
+	late := lateFirst
 	for {
 		s, err := p.account.take(ctx, p, wait)
 		if err != nil {
 			return nil, err
 		}
 		if s == nil {
-			return p.end.connect(ctx, p.account.leave)
+			s, err = p.end.connect(ctx, p.account.leave)
+			if err == nil || !wait || late > lateMax || !p.account.mayBeLate(err) || !pause(ctx, late) {
+				return s, err
+			}
+			late *= 2
+			continue
 		}
 		idle := time.Since(s.idleSince)
 		if idle > idleMax {
@@ -113,6 +127,18 @@ func (p *pool) take(ctx context.Context, wait bool) (*session, error) {
 		if ctx.Err() != nil {
 			return nil, err
 		}
+	}
+}
+
+// pause reports false if the context ends it.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
