@@ -37,7 +37,8 @@ import (
 // "21,tls=implicit:990". An embedded struct takes the tag for one of its properties
 // as "address:110,tls=implicit:995". With it, other nodes can tell whether they
 // would reach a server that this node does not; leave it out where the endpoint is
-// on no network.
+// on no network. "1080,instead" marks a proxy: where the property is set, its address is
+// the one that has to be reached, and the others need not be.
 //
 // What a schema cannot say goes into a method of the struct:
 //

@@ -27,9 +27,13 @@ func markReach(s *jsonschema.Schema, t reflect.Type) error {
 		if !ok {
 			return fmt.Errorf("tag reach of %s.%s: there is no property %q", t, f.Name, name)
 		}
-		ports := map[string]string{"": first}
+		ports, instead := map[string]string{"": first}, false
 		if more {
 			for one := range strings.SplitSeq(rest, ",") {
+				if one == "instead" {
+					instead = true
+					continue
+				}
 				condition, port, _ := strings.Cut(one, ":")
 				if other, value, ok := strings.Cut(condition, "="); !ok || other == "" || value == "" {
 					return fmt.Errorf("tag reach of %s.%s: %q is not PROPERTY=VALUE:PORT", t, f.Name, one)
@@ -47,6 +51,9 @@ func markReach(s *jsonschema.Schema, t reflect.Type) error {
 		}
 		at.Extras[wire.ReachKeyword] = true
 		at.Extras[wire.ReachPortsKeyword] = ports
+		if instead {
+			at.Extras[wire.ReachInsteadKeyword] = true
+		}
 	}
 	return nil
 }

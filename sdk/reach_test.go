@@ -59,6 +59,23 @@ func TestTheReachTagGoesIntoTheSchema(t *testing.T) {
 	}
 }
 
+func TestTheReachTagMarksWhatIsReachedInstead(t *testing.T) {
+	type byProxy struct {
+		reachDirect
+		Proxy string `json:"proxy" reach:"1080,instead"`
+	}
+	s, err := reflectSchema(reflect.TypeFor[byProxy]())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]any{"address": nil, "proxy": true} {
+		at, _ := s.Properties.Get(name)
+		if at.Extras[wire.ReachKeyword] != true || at.Extras[wire.ReachInsteadKeyword] != want {
+			t.Errorf("%s has the keywords %v; want %s to be %v", name, at.Extras, wire.ReachInsteadKeyword, want)
+		}
+	}
+}
+
 func TestWrongReachTagsAreFound(t *testing.T) {
 	type noPort struct {
 		Address string `json:"address" reach:"ftp"`

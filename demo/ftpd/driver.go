@@ -67,6 +67,9 @@ func newDriver(cfg Config) (*driver, error) {
 			return nil
 		},
 	}
+	if d.cfg.ClientCAs != nil {
+		d.tls.ClientCAs, d.tls.ClientAuth = d.cfg.ClientCAs, tls.RequireAndVerifyClientCert
+	}
 	return d, nil
 }
 

@@ -10,6 +10,7 @@ package ftpd
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -48,6 +49,9 @@ type Config struct {
 	// TLS is the mode; the certificate is Certificate, or one made at start.
 	TLS         TLSMode
 	Certificate *tls.Certificate
+	// ClientCAs, when set, are the authorities of whose certificates every client has to
+	// show one, on both channels.
+	ClientCAs *x509.CertPool
 	// DisableMLSD takes MLSD and MLST away, as vsftpd has neither.
 	DisableMLSD bool
 	// Log is called for every event, from the session's goroutine; it must be quick.

@@ -321,6 +321,7 @@ func TestActivePropertiesThatCannotWorkAreRefused(t *testing.T) {
 		{"active_address", map[string]any{"data_mode": "active", "active_address": "nat.example"}},
 		{"active_address", map[string]any{"data_mode": "active", "active_address": "0.0.0.0"}},
 		{"disable_epsv", map[string]any{"data_mode": "active", "disable_epsv": true}},
+		{"data_mode", map[string]any{"data_mode": "active", "proxy": "socks5://127.0.0.1:1"}},
 	} {
 		test.props["address"] = "ftp.example"
 		_, err := sdk.DecodeProperties[receiveProperties](mustJSON(t, test.props))

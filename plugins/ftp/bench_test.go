@@ -132,7 +132,7 @@ func loop(b testing.TB, s *realServer, connections int) {
 }
 
 func loopOne(b testing.TB, end *endpoint, work <-chan string) {
-	c, err := end.connect(b.Context())
+	c, err := end.connect(b.Context(), func() {})
 	if err != nil {
 		b.Error(err)
 		return

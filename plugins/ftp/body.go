@@ -181,7 +181,7 @@ func (b *body) finish() error {
 		if !isRefusal(err) {
 			b.session.kill()
 		}
-		return ended(b.ctx, fmt.Errorf("read %s: the server did not confirm the transfer: %w", b.file.name, err))
+		return unavailable(ended(b.ctx, fmt.Errorf("read %s: the server did not confirm the transfer: %w", b.file.name, err)))
 	}
 	switch {
 	case b.file.size < 0 || b.n == b.file.size || b.source.props.ascii():

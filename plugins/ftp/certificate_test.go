@@ -21,7 +21,14 @@ type testCertificate struct {
 }
 
 // selfSigned makes a certificate for 127.0.0.1 that outlives a server's restart.
-func selfSigned(t testing.TB) testCertificate {
+func selfSigned(t testing.TB) testCertificate { return selfSignedFor(t) }
+
+// selfSignedForClient makes a certificate that a client may show.
+func selfSignedForClient(t testing.TB) testCertificate {
+	return selfSignedFor(t, x509.ExtKeyUsageClientAuth)
+}
+
+func selfSignedFor(t testing.TB, usage ...x509.ExtKeyUsage) testCertificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -30,6 +37,7 @@ func selfSigned(t testing.TB) testCertificate {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: usage,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {

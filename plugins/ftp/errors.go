@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/textproto"
+	"regexp"
+	"strings"
 
 	ftpclient "github.com/jlaffaye/ftp"
 
@@ -71,6 +73,32 @@ func found(format string, args ...any) error {
 	return &finding{fmt.Errorf(format, args...)}
 }
 
+// unavailable marks the error of a server that is closing the connection (421), because
+// it shuts down or has too much to do: nothing is wrong with the file. It must not be
+// used where the message may have arrived.
+func unavailable(err error) error {
+	if replyCode(err) == ftpclient.StatusNotAvailable && !sdk.IsDisconnected(err) {
+		return sdk.Disconnected(err)
+	}
+	return err
+}
+
+// fullServer is the refusal of a server that takes no more clients.
+type fullServer struct{ error }
+
+func (f *fullServer) Unwrap() error { return f.error }
+
+var (
+	crowdedWords = regexp.MustCompile(`(?i)\b(too many|max|maximum|limit|already connected|try (again )?later)\b`)
+	failedLogins = regexp.MustCompile(`(?i)fail|attempt|password|incorrect|locked`)
+)
+
+// crowded reports whether a refused login is about the number of clients, for which RFC
+// 959 has no code of its own. Servers say it with 421 or 530.
+func crowded(text string) bool {
+	return crowdedWords.MatchString(text) && !failedLogins.MatchString(text)
+}
+
 // connectError says what is wrong with a connection that could not be made, and
 // what to do about it.
 func (e *endpoint) connectError(step string, err error) error {
@@ -82,15 +110,40 @@ func (e *endpoint) connectError(step string, err error) error {
 	hint := ""
 	var unknown x509.UnknownAuthorityError
 	var name x509.HostnameError
+	var wrong *wrongCertificate
 	switch {
 	case errors.As(err, &unknown):
 		hint = "; name the issuer's certificate with ca_file"
 	case errors.As(err, &name):
 		hint = "; set server_name to a name in the certificate"
+	case errors.As(err, &wrong):
+		hint = "; this may be another server. If its administrator confirms that it has a new certificate, put that into tls_pins"
+	case strings.Contains(text, "remote error: tls:"):
+		hint = e.refusedTLS(text)
+	case replyCode(err) == ftpclient.StatusNotAvailable,
+		// The library drops the code of what USER is answered.
+		crowded(text) && (replyCode(err) != 0 || step == stepLogin):
+		err = &fullServer{err}
+		hint = "; the server takes no more clients now. If too many are this host's, set connection_limit at all endpoints that use the server, or lower connections"
 	case replyCode(err) == ftpclient.StatusNotLoggedIn && step == stepLogin:
-		hint = "; check user and password, or whether the server has too many clients"
+		hint = "; check user and password"
 	}
 	return sdk.Disconnected(fmt.Errorf("%s %s: %w%s", step, e.addr, err, hint))
+}
+
+// refusedTLS says what to do where it is the server that ends the handshake. Before TLS
+// 1.3 it often does not say that it misses a certificate.
+func (e *endpoint) refusedTLS(alert string) string {
+	own := e.props.ClientCertificate != ""
+	switch aboutIt := strings.Contains(alert, "certificate"); {
+	case own && aboutIt:
+		return "; the server does not accept client_certificate: check its issuer and whether it has expired"
+	case aboutIt:
+		return "; the server wants a certificate of ours: set client_certificate and client_key"
+	case own:
+		return "; the server ended the handshake: it may not accept client_certificate, or want another version of TLS (tls13)"
+	}
+	return "; the server ended the handshake: it may want a certificate of ours (set client_certificate and client_key), or another version of TLS (tls13)"
 }
 
 // ended makes the error of an operation that its context ended.

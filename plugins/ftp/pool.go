@@ -20,12 +20,22 @@ const (
 	idleTrusted = 5 * time.Second
 )
 
+// A server may count a connection for a moment after it has closed it (vsftpd: until its
+// process is gone). One that makes room for another by connection_limit is therefore
+// tried to be made again after pauses from lateFirst to lateMax, which double.
+const (
+	lateFirst = 25 * time.Millisecond
+	lateMax   = 800 * time.Millisecond
+)
+
 // pool keeps at most so many connections to one server as the endpoint may have.
 // A session that it hands out belongs to one operation until it is given back.
 type pool struct {
 	end    *endpoint
 	slots  chan struct{}
 	noMLSD atomic.Bool
+	// account counts the connections of all pools.
+	account *account
 
 	mu     sync.Mutex
 	idle   []*session // oldest first
@@ -49,15 +59,20 @@ func newPool(props connection, log *slog.Logger, directories ...string) (*pool, 
 	if err != nil {
 		return nil, err
 	}
+	dialer, err := props.Proxy.Dialer(props.Timeout.D())
+	if err != nil {
+		return nil, err
+	}
 	p := &pool{slots: make(chan struct{}, props.Connections)}
-	p.end = &endpoint{props: props, addr: net.JoinHostPort(host, port), tls: cfg, log: log, zone: zone, noMLSD: p.noMLSD.Load}
+	p.end = &endpoint{props: props, addr: net.JoinHostPort(host, port), tls: cfg, dialer: dialer, log: log, zone: zone, noMLSD: p.noMLSD.Load}
 	for _, dir := range directories {
 		p.end.relative = p.end.relative || !strings.HasPrefix(dir, "/")
 	}
+	p.account = servers.join(p)
 	return p, nil
 }
 
-// acquire waits for a slot and returns a session that was alive a moment ago.
+// acquire waits for a slot, and for what connection_limit allows, and returns a session that was alive a moment ago.
 // release must be called with it. Errors of connecting are [sdk.Disconnected].
 func (p *pool) acquire(ctx context.Context) (*session, error) {
 	select {
@@ -65,7 +80,7 @@ func (p *pool) acquire(ctx context.Context) (*session, error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	s, err := p.take(ctx)
+	s, err := p.take(ctx, true)
 	if err != nil {
 		<-p.slots
 		return nil, err
@@ -73,14 +88,14 @@ func (p *pool) acquire(ctx context.Context) (*session, error) {
 	return s, nil
 }
 
-// tryAcquire is acquire for those who can do without: it does not wait for a slot.
+// tryAcquire is acquire for those who can do without: it does not wait for others.
 func (p *pool) tryAcquire(ctx context.Context) (*session, bool) {
 	select {
 	case p.slots <- struct{}{}:
 	default:
 		return nil, false
 	}
-	s, err := p.take(ctx)
+	s, err := p.take(ctx, false)
 	if err != nil {
 		<-p.slots
 		return nil, false
@@ -88,11 +103,20 @@ func (p *pool) tryAcquire(ctx context.Context) (*session, bool) {
 	return s, true
 }
 
-func (p *pool) take(ctx context.Context) (*session, error) {
+func (p *pool) take(ctx context.Context, wait bool) (*session, error) {
+	late := lateFirst
 	for {
-		s := p.pop()
+		s, err := p.account.take(ctx, p, wait)
+		if err != nil {
+			return nil, err
+		}
 		if s == nil {
-			return p.end.connect(ctx)
+			s, err = p.end.connect(ctx, p.account.leave)
+			if err == nil || !wait || late > lateMax || !p.account.mayBeLate(err) || !pause(ctx, late) {
+				return s, err
+			}
+			late *= 2
+			continue
 		}
 		idle := time.Since(s.idleSince)
 		if idle > idleMax {
@@ -102,14 +126,25 @@ func (p *pool) take(ctx context.Context) (*session, error) {
 		if idle <= idleTrusted {
 			return s, nil
 		}
-		err := s.run(ctx, s.ftp.NoOp)
-		if err == nil {
+		if err = s.run(ctx, s.ftp.NoOp); err == nil {
 			return s, nil
 		}
 		s.kill()
 		if ctx.Err() != nil {
 			return nil, err
 		}
+	}
+}
+
+// pause reports false if the context ends it.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -131,16 +166,34 @@ func (p *pool) release(s *session) {
 		return
 	}
 	s.idleSince, s.used = time.Now(), true
+	p.put(s)
+}
+
+// put passes a session on to who waits for one, or keeps it.
+func (p *pool) put(s *session) {
+	if p.account.give(p, s) {
+		return
+	}
 	p.mu.Lock()
-	if !p.closed {
-		p.idle = append(p.idle, s)
-		p.scheduleReaperLocked(idleMax)
-		s = nil
-	}
+	closed := p.closed
 	p.mu.Unlock()
-	if s != nil {
+	if closed {
 		s.quit()
+		return
 	}
+	s.quitAndWait() // somebody is to have the connection's place
+}
+
+// push keeps an idle session. It reports false if the pool is closed.
+func (p *pool) push(s *session) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
+	p.idle = append(p.idle, s)
+	p.scheduleReaperLocked(idleMax)
+	return true
 }
 
 // with does something on a session that needs no state of an earlier one and may
@@ -173,7 +226,7 @@ func (p *pool) once(ctx context.Context, do func(s *session) error) (again bool,
 	if err == nil || !s.isDead() || ctx.Err() != nil {
 		return false, err
 	}
-	return s.pipelining && p.end.pipelining.broke() || used, err
+	return s.pipelining && p.end.pipelining.broke() || used, unavailable(err)
 }
 
 // scheduleReaperLocked makes sure that idle connections do not stay open until
@@ -226,5 +279,6 @@ func (p *pool) close() {
 	p.reaper = nil
 	p.mu.Unlock()
 	p.dropIdle()
+	p.account.quit(p)
 	p.reaping.Wait()
 }

@@ -1,12 +1,9 @@
 package main
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +11,7 @@ import (
 
 	"github.com/fairlead-io/fairlead/sdk"
 	"github.com/fairlead-io/fairlead/sdk/files"
+	"github.com/fairlead-io/fairlead/sdk/proxy"
 )
 
 // How the connection is encrypted: the values of the property tls.
@@ -34,7 +32,11 @@ type connection struct {
 	CAFile             string       `json:"ca_file,omitempty" jsonschema_description:"PEM file with the certificates to trust instead of the system's."`
 	ServerName         string       `json:"server_name,omitempty" jsonschema_description:"Name that the server's certificate must have. Default: the host in address."`
 	InsecureSkipVerify bool         `json:"insecure_skip_verify" jsonschema:"default=false" jsonschema_description:"Accept any certificate. For tests only: anybody on the way can read the password."`
+	ClientCertificate  string       `json:"client_certificate,omitempty" jsonschema_description:"Certificate to show to the server, with those that issued it, in PEM format: the content of the file, as ${file:/etc/fairlead/partner.crt}."`
+	ClientKey          sdk.Secret   `json:"client_key,omitempty" jsonschema_description:"Private key of client_certificate in PEM format: the content of the file, as ${file:/etc/fairlead/partner.key}."`
+	TLSPins            []string     `json:"tls_pins,omitempty" jsonschema_description:"Fingerprints of certificates, as SHA256: and the SHA-256 in hex digits, with or without colons, or in base64. The server's own certificate must be one of them. Without ca_file that is all that is asked of it, also where it is self-signed or has expired; with ca_file both."`
 	Connections        int          `json:"connections" jsonschema:"minimum=1,maximum=64,default=2" jsonschema_description:"Most connections to the server at the same time."`
+	ConnectionLimit    int          `json:"connection_limit" jsonschema:"minimum=0,default=0" jsonschema_description:"Most connections to this server for this user at the same time, with those of all other endpoints of the host. Give all of them the same limit. Who needs one more waits, and idle ones of others are closed for it. 0: no such limit."`
 	Timeout            sdk.Duration `json:"timeout" jsonschema:"default=30s" jsonschema_description:"How long a connect, a reply or a transfer may go without any progress."`
 	DisableEPSV        bool         `json:"disable_epsv" jsonschema:"default=false" jsonschema_description:"Use PASV at once instead of trying EPSV first."`
 	Listing            string       `json:"listing" jsonschema:"enum=auto,enum=mlsd,enum=list,enum=nlst,default=auto" jsonschema_description:"How directories are listed: by mlsd (MLSD and MLST, also where the server does not offer them), list (LIST, SIZE, MDTM), nlst (names by NLST, then SIZE and MDTM for each), or auto: the first that the server has and whose format is known."`
@@ -43,6 +45,7 @@ type connection struct {
 	Transfer string `json:"transfer" jsonschema:"enum=binary,enum=ascii,default=binary" jsonschema_description:"How the content travels: binary, as it is, or ascii (TYPE A), in which servers convert line ends and character sets. With ascii no size tells whether a file is whole: see the page of the adapter."`
 	extraCommands
 	Trace bool `json:"trace" jsonschema:"default=false" jsonschema_description:"Write all commands and replies to the log, without passwords, and a line for each data connection. File names are in it."`
+	proxy.Proxy
 }
 
 // receiveProperties are the endpoint properties of a receive location.
@@ -101,7 +104,7 @@ func (p sendProperties) Validate() error {
 }
 
 func (c connection) problems() []error {
-	var errs []error
+	errs := c.Proxy.Problems()
 	if _, _, err := c.hostPort(); err != nil {
 		errs = append(errs, problem("address", "%v; want host or host:port", err))
 	}
@@ -120,6 +123,9 @@ func (c connection) problems() []error {
 	if c.Connections < 1 {
 		errs = append(errs, problem("connections", "is %d, want 1 or more", c.Connections))
 	}
+	if c.ConnectionLimit < 0 {
+		errs = append(errs, problem("connection_limit", "is %d, want 1 or more, or 0 for no limit", c.ConnectionLimit))
+	}
 	if _, err := c.zone(); err != nil {
 		errs = append(errs, err)
 	}
@@ -127,15 +133,19 @@ func (c connection) problems() []error {
 	if c.Mode == modeActive && c.DisableEPSV {
 		errs = append(errs, problem("disable_epsv", "has no effect with data_mode: active"))
 	}
+	if c.Mode == modeActive && c.Proxy.Used() {
+		errs = append(errs, problem("data_mode", "is active, which no proxy can do: the server has to connect to this node; use passive"))
+	}
 	errs = append(errs, c.extraCommands.problems()...)
 	if c.TLS == tlsNone {
-		for name, set := range map[string]bool{"tls13": c.TLS13, "ca_file": c.CAFile != "", "server_name": c.ServerName != "", "insecure_skip_verify": c.InsecureSkipVerify} {
+		for name, set := range map[string]bool{"tls13": c.TLS13, "ca_file": c.CAFile != "", "server_name": c.ServerName != "", "insecure_skip_verify": c.InsecureSkipVerify,
+			"client_certificate": c.ClientCertificate != "", "client_key": c.ClientKey != "", "tls_pins": len(c.TLSPins) > 0} {
 			if set {
 				errs = append(errs, problem(name, "has no effect with tls: none; want tls: explicit or implicit"))
 			}
 		}
 	}
-	return errs
+	return append(errs, c.certificateProblems()...)
 }
 
 // zone is the time zone of LIST.
@@ -178,41 +188,4 @@ func (c connection) hostPort() (host, port string, err error) {
 		return "", "", fmt.Errorf("%q lacks a host or a port", c.Address)
 	}
 	return host, port, nil
-}
-
-// tlsConfig returns the settings that every session clones, nil without TLS.
-func (c connection) tlsConfig() (*tls.Config, error) {
-	if c.TLS == tlsNone {
-		return nil, nil
-	}
-	host, _, err := c.hostPort()
-	if err != nil {
-		return nil, err
-	}
-	cfg := &tls.Config{
-		// The client library derives it neither in explicit mode nor for data
-		// connections; it is also the key of the session cache.
-		ServerName:         host,
-		InsecureSkipVerify: c.InsecureSkipVerify,
-		MinVersion:         tls.VersionTLS12,
-		MaxVersion:         tls.VersionTLS12,
-	}
-	if c.ServerName != "" {
-		cfg.ServerName = c.ServerName
-	}
-	if c.TLS13 {
-		cfg.MaxVersion = tls.VersionTLS13
-	}
-	if c.CAFile == "" {
-		return cfg, nil
-	}
-	pem, err := os.ReadFile(c.CAFile)
-	if err != nil {
-		return nil, problem("ca_file", "%v", err)
-	}
-	cfg.RootCAs = x509.NewCertPool()
-	if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, problem("ca_file", "%s holds no PEM certificate", c.CAFile)
-	}
-	return cfg, nil
 }

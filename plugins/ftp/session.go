@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"path"
@@ -15,8 +16,8 @@ import (
 
 	ftpclient "github.com/jlaffaye/ftp"
 
-	"github.com/fairlead-io/fairlead/sdk"
 	"github.com/fairlead-io/fairlead/sdk/files"
+	"github.com/fairlead-io/fairlead/sdk/proxy"
 )
 
 // The steps of connecting, as they stand in errors.
@@ -25,11 +26,8 @@ const (
 	stepLogin   = "log in at"
 )
 
-// keepAlive keeps firewalls from forgetting the control connection, which is silent during
-// a transfer. A NOOP would do that too, but many servers read no command then: its reply
-// comes at any time, before or after that of the transfer, and some close the connection.
-// Idle is less than the minute after which the most impatient firewalls forget.
-var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 15 * time.Second, Count: 6}
+// leaveMax bounds how long a server is waited for when it is left.
+const leaveMax = 2 * time.Second
 
 // endpoint is what all sessions of one receive location or send port share. It
 // does not change once made.
@@ -41,6 +39,8 @@ type endpoint struct {
 	zone  *time.Location // of LIST
 	// sessions counts those that were made, for the trace.
 	sessions atomic.Int64
+	// dialer also makes the data connections.
+	dialer *proxy.Dialer
 	// relative says that some directory counts from the login directory.
 	relative bool
 	// noMLSD is set when the server offers MLSD and then does not know it.
@@ -75,6 +75,9 @@ type session struct {
 	// awaited is the data connection that the server was told to make.
 	awaited *rollingConn
 
+	// left says that the sockets are closed.
+	left func()
+
 	mu   sync.Mutex
 	raw  map[*rollingConn]struct{}
 	dead bool
@@ -82,8 +85,10 @@ type session struct {
 
 // connect dials, encrypts and logs in. Every error says that nothing has
 // happened but that ([sdk.Disconnected]).
-func (e *endpoint) connect(ctx context.Context) (*session, error) {
-	s := &session{end: e, trace: e.newTrace(), raw: map[*rollingConn]struct{}{}, opCtx: ctx}
+//
+// left is called once when the session is over, also if it never was.
+func (e *endpoint) connect(ctx context.Context, left func()) (*session, error) {
+	s := &session{end: e, trace: e.newTrace(), raw: map[*rollingConn]struct{}{}, opCtx: ctx, left: sync.OnceFunc(left)}
 	options := []ftpclient.DialOption{
 		ftpclient.DialWithDialFunc(s.dial),
 		ftpclient.DialWithLocation(e.zone),
@@ -124,12 +129,11 @@ func (s *session) dial(network, addr string) (net.Conn, error) {
 		s.awaited = nil
 		return s.dataConn(raw), nil
 	}
-	d := net.Dialer{Timeout: s.end.props.Timeout.D(), KeepAliveConfig: keepAlive}
-	conn, err := d.DialContext(s.opCtx, network, addr)
+	conn, err := s.end.dialer.DialContext(s.opCtx, network, s.end.beyondProxy(addr))
 	if err != nil {
 		return nil, err
 	}
-	raw := s.track(sdk.Guard(s.opCtx, conn))
+	raw := s.track(conn)
 	if raw == nil {
 		return nil, net.ErrClosed
 	}
@@ -184,6 +188,16 @@ func (s *session) answer(line string) (reply string, err error) {
 	return "", nil
 }
 
+// beyondProxy puts the server's name into an address that the library made of its
+// control connection, whose other end is the proxy.
+func (e *endpoint) beyondProxy(addr string) string {
+	host, _, _ := net.SplitHostPort(e.addr)
+	if _, port, err := net.SplitHostPort(addr); err == nil && e.props.Proxy.Used() {
+		return net.JoinHostPort(host, port)
+	}
+	return addr
+}
+
 // secure makes the control connection of a socket.
 func (s *session) secure(raw net.Conn) (*controlConn, error) {
 	switch s.end.props.TLS {
@@ -225,6 +239,7 @@ func (s *session) kill() {
 	for _, c := range open {
 		_ = c.Close() // whatever it says, the connection is given up
 	}
+	s.left()
 }
 
 func (s *session) isDead() bool {
@@ -237,6 +252,19 @@ func (s *session) isDead() bool {
 func (s *session) quit() {
 	if !s.isDead() {
 		_ = s.ftp.Quit()
+	}
+	s.kill()
+}
+
+// quitAndWait also waits a moment for the server to close the connection, which counts
+// there until then.
+func (s *session) quitAndWait() {
+	limit := time.AfterFunc(leaveMax, s.kill)
+	defer limit.Stop()
+	if !s.isDead() {
+		if _, _, err := s.command("QUIT"); err == nil {
+			_, _ = io.Copy(io.Discard, s.control) // it ends with the connection
+		}
 	}
 	s.kill()
 }

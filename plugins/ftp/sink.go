@@ -75,6 +75,9 @@ func (k *sink) Send(ctx context.Context, m *sdk.Message) (err error) {
 	if err != nil {
 		k.made.Forget(at.temporary, at.Directory)
 	}
+	if !open {
+		return unavailable(err)
+	}
 	return err
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/fairlead-io/fairlead/sdk"
 	"github.com/fairlead-io/fairlead/sdk/files"
+	"github.com/fairlead-io/fairlead/sdk/proxy"
 )
 
 const defaultPort = "22"
@@ -33,6 +34,7 @@ type connection struct {
 	Connections           int          `json:"connections" jsonschema:"minimum=1,maximum=64,default=2" jsonschema_description:"Most connections to the server at the same time."`
 	MaxConnectionAge      sdk.Duration `json:"max_connection_age" jsonschema:"default=0s" jsonschema_description:"How long a connection is used again before a new one is made, for servers that want it. 0s: for ever."`
 	Timeout               sdk.Duration `json:"timeout" jsonschema:"default=30s" jsonschema_description:"How long a connect, a login, a reply or a transfer may go without any progress."`
+	proxy.Proxy
 }
 
 // receiveProperties are the endpoint properties of a receive location.
@@ -98,7 +100,7 @@ func checkDirectory(property, dir string) error {
 }
 
 func (c connection) problems() []error {
-	var errs []error
+	errs := c.Proxy.Problems()
 	if _, err := c.hostPort(); err != nil {
 		errs = append(errs, problem("address", "%v; want host or host:port", err))
 	}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/crypto/ssh/agent"
 
 	"github.com/fairlead-io/fairlead/sdk"
+	"github.com/fairlead-io/fairlead/sdk/proxy"
 )
 
 // endpoint is what all sessions of one receive location or send port share. It does
@@ -24,6 +25,7 @@ type endpoint struct {
 	addr  string
 	check ssh.HostKeyCallback
 	keys  []ssh.Signer // of private_key
+	dial  *proxy.Dialer
 }
 
 func newEndpoint(props connection) (*endpoint, error) {
@@ -32,6 +34,9 @@ func newEndpoint(props connection) (*endpoint, error) {
 		return nil, problem("address", "%v", err)
 	}
 	e := &endpoint{props: props, addr: addr}
+	if e.dial, err = props.Proxy.Dialer(props.Timeout.D()); err != nil {
+		return nil, err
+	}
 	if e.check, err = props.checkHostKey(); err != nil {
 		return nil, err
 	}
@@ -61,12 +66,11 @@ type session struct {
 // connect dials, makes sure that it is the right server, and logs in. Every error is
 // [sdk.Disconnected].
 func (e *endpoint) connect(ctx context.Context) (*session, error) {
-	d := net.Dialer{Timeout: e.props.Timeout.D()}
-	tcp, err := d.DialContext(ctx, "tcp", e.addr)
+	tcp, err := e.dial.DialContext(ctx, "tcp", e.addr)
 	if err != nil {
 		return nil, sdk.Disconnected(fmt.Errorf("connect to %s: %w", e.addr, err))
 	}
-	wire := &watched{Conn: sdk.Guard(ctx, tcp), timeout: e.props.Timeout.D()}
+	wire := &watched{Conn: tcp, timeout: e.props.Timeout.D()}
 	s := &session{wire: wire, made: time.Now(), over: make(chan struct{})}
 	stop := context.AfterFunc(ctx, s.kill)
 	defer stop()

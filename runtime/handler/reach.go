@@ -17,7 +17,8 @@ import (
 // properties connects to, as far as the adapter's schema says which properties hold
 // them: without repetition, in the order of the properties' names. What is not an
 // address, such as a reference to a secret that has not been resolved, is left out.
-// It is nil for an adapter that is on no network, or does not say.
+// It is nil for an adapter that is on no network, or does not say. Where an endpoint
+// goes by a proxy, the proxy's address is the only one.
 func (b Binary) Addresses(receive bool, properties map[string]any) []string {
 	side := b.Send
 	if receive {
@@ -41,10 +42,16 @@ func (b Binary) Addresses(receive bool, properties map[string]any) []string {
 		return p.Default
 	}
 	var found []string
+	byProxy := false
 	for _, name := range slices.Sorted(maps.Keys(schema.Properties)) {
 		port, reach := reachOf(schema.Properties[name], value)
 		text, ok := value(name).(string)
 		if !reach || !ok {
+			continue
+		}
+		if insteadOfOthers(schema.Properties[name]) && text != "" && !byProxy {
+			byProxy, found = true, nil
+		} else if byProxy {
 			continue
 		}
 		for one := range strings.SplitSeq(text, ",") {
@@ -74,6 +81,14 @@ func reachOf(property json.RawMessage, value func(string) any) (port string, rea
 		}
 	}
 	return port, true
+}
+
+// insteadOfOthers returns whether a property, where it is set, holds the only addresses.
+func insteadOfOthers(property json.RawMessage) bool {
+	var keywords map[string]json.RawMessage
+	var instead bool
+	return json.Unmarshal(property, &keywords) == nil &&
+		json.Unmarshal(keywords[wire.ReachInsteadKeyword], &instead) == nil && instead
 }
 
 // hostPort makes host:port of an address, or nothing if it is none.

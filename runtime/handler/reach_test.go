@@ -15,6 +15,7 @@ type reachProperties struct {
 	Mirror  string `json:"mirror,omitempty" reach:"4222"`
 	TLS     string `json:"tls" jsonschema:"enum=none,enum=implicit,default=none"`
 	Note    string `json:"note,omitempty"`
+	Proxy   string `json:"proxy,omitempty" reach:"1080,instead"`
 }
 
 func reaching(t *testing.T) Binary {
@@ -50,6 +51,10 @@ func TestAddressesOfAnEndpoint(t *testing.T) {
 		{"no address", map[string]any{"address": "a:b:c", "mirror": "://"}, "[]"},
 		{"unmarked", map[string]any{"note": "see a:21"}, "[]"},
 		{"nothing", nil, "[]"},
+		{"by a proxy", map[string]any{"address": "a:21", "mirror": "b", "proxy": "socks5://p:1081"}, "[p:1081]"},
+		{"by a proxy without a port", map[string]any{"address": "a:21", "proxy": "socks5://p"}, "[p:1080]"},
+		{"by a proxy that is not resolved", map[string]any{"address": "a:21", "mirror": "z", "proxy": "${env:PROXY}"}, "[]"},
+		{"with an empty proxy", map[string]any{"address": "a:21", "proxy": ""}, "[a:21]"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := fmt.Sprint(b.Addresses(true, c.properties)); got != c.want {

@@ -39,6 +39,9 @@ const (
 	// key "" has the usual one, and whose keys such as "tls=implicit" have the one for
 	// endpoints where that property has that value. The ports are strings.
 	ReachPortsKeyword = "x-fairlead-default-ports"
+	// ReachInsteadKeyword is true at a property that, where it is set, holds the only
+	// addresses that the endpoint connects to: a proxy's.
+	ReachInsteadKeyword = "x-fairlead-reach-instead"
 )
 
 // Exit statuses of an adapter that ends itself.
