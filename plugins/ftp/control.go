@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/textproto"
 	"strings"
@@ -30,20 +31,32 @@ type controlConn struct {
 	greeting []byte
 	// ahead was sent already, and the library has not come to it yet.
 	ahead []byte
+	// heard is how much the server has said since the last command.
+	heard int
 }
+
+// errTooMuchSaid ends a reply that has no end: the library would read it for ever, and
+// keep all of it.
+var errTooMuchSaid = fmt.Errorf("the server's reply has more than %d bytes; is it an FTP server?", replyMax)
 
 // Read implements io.Reader.
 func (c *controlConn) Read(p []byte) (int, error) {
+	if c.heard > replyMax {
+		return 0, errTooMuchSaid
+	}
 	if len(c.greeting) > 0 {
 		n := copy(p, c.greeting)
 		c.greeting = c.greeting[n:]
 		return n, nil
 	}
-	return c.Conn.Read(p)
+	n, err := c.Conn.Read(p)
+	c.heard += n
+	return n, err
 }
 
 // Write sends a command, unless it is the next of those that were sent ahead.
 func (c *controlConn) Write(p []byte) (int, error) {
+	c.heard = 0
 	if len(c.ahead) == 0 {
 		return c.Conn.Write(p)
 	}
@@ -69,7 +82,7 @@ func (c *controlConn) sendAhead(lines []byte) error {
 // startTLS does what AUTH TLS asks for (RFC 4217, section 4) and hides it from the
 // library, which would put TLS above the controlConn.
 func startTLS(conn net.Conn, cfg *tls.Config) (*controlConn, error) {
-	r := textproto.NewReader(bufio.NewReader(conn))
+	r := textproto.NewReader(bufio.NewReader(io.LimitReader(conn, replyMax)))
 	code, text, err := r.ReadResponse(ftpclient.StatusReady)
 	if err != nil {
 		return nil, err

@@ -37,7 +37,9 @@ func isUnknownCommand(err error) bool {
 }
 
 // isRefusal reports whether err is nothing but replies of the server, so that
-// the control connection is in step and can go on. 421 says that it is closed.
+// the control connection is in step and can go on, and that what was asked for was not
+// done: only 4xx and 5xx say that. A reply of another kind, where one was due, says
+// nothing (a server that answers RNTO by 200 has renamed). 421 says that it is closed.
 func isRefusal(err error) bool {
 	var found *finding
 	if errors.As(err, &found) || errors.Is(err, ftpclient.ErrInvalidCommand) {
@@ -58,7 +60,7 @@ func isRefusal(err error) bool {
 		}
 		return false
 	}
-	return reply.Code != ftpclient.StatusNotAvailable
+	return reply.Code >= 400 && reply.Code < 600 && reply.Code != ftpclient.StatusNotAvailable
 }
 
 // finding is an error that we raise about what the server said, rather than the
