@@ -168,7 +168,7 @@ func (b *body) finish() error {
 		if !isRefusal(err) {
 			b.session.kill()
 		}
-		return ended(b.ctx, fmt.Errorf("read %s: the server did not confirm the transfer: %w", b.file.name, err))
+		return ended(b.ctx, fmt.Errorf("read %s: the server did not confirm the transfer: %w", b.file.name, brief(err)))
 	}
 	switch {
 	case b.file.size < 0 || b.n == b.file.size:

@@ -56,6 +56,9 @@ func (c *controlConn) Read(p []byte) (int, error) {
 
 // Write sends a command, unless it is the next of those that were sent ahead.
 func (c *controlConn) Write(p []byte) (int, error) {
+	if c.heard > replyMax {
+		return 0, errTooMuchSaid // the rest of it would be taken for the next reply
+	}
 	c.heard = 0
 	if len(c.ahead) == 0 {
 		return c.Conn.Write(p)

@@ -103,3 +103,19 @@ func ended(ctx context.Context, err error) error {
 	}
 	return err
 }
+
+// errorMax bounds the text of an error: a server may reply with a book.
+const errorMax = 2 << 10
+
+// brief keeps an error from flooding the log. What is in it can still be asked for.
+func brief(err error) error {
+	if err == nil || len(err.Error()) <= errorMax {
+		return err
+	}
+	return &briefly{err}
+}
+
+type briefly struct{ err error }
+
+func (b *briefly) Error() string { return strings.ToValidUTF8(b.err.Error()[:errorMax], "") + "..." }
+func (b *briefly) Unwrap() error { return b.err }

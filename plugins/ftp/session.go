@@ -204,7 +204,7 @@ func (s *session) run(ctx context.Context, do func() error) error {
 			s.kill()
 		}
 	}()
-	err := do()
+	err := brief(do())
 	returned = true
 	if !stop() {
 		s.kill()
