@@ -107,6 +107,14 @@ func ended(ctx context.Context, err error) error {
 // errorMax bounds the text of an error: a server may reply with a book.
 const errorMax = 2 << 10
 
+// at says in an error which server it is about.
+func (e *endpoint) at(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w (server %s)", brief(err), e.addr)
+}
+
 // brief keeps an error from flooding the log. What is in it can still be asked for.
 func brief(err error) error {
 	if err == nil || len(err.Error()) <= errorMax {

@@ -60,8 +60,8 @@ func everyFault(t *testing.T, test func(t *testing.T, m *meddler, s *testServer,
 // checkFaultError is about what is read at three in the morning.
 func checkFaultError(t *testing.T, host, where string, err error) {
 	t.Helper()
-	if err == nil {
-		return // it was made good on another connection
+	if err == nil || sdk.IsGone(err) {
+		return // it was made good on another connection, or that one found the work done
 	}
 	if strings.Contains(err.Error(), testPassword) {
 		t.Errorf("%s: error %q shows the password", where, err)

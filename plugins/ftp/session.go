@@ -49,6 +49,8 @@ type session struct {
 	// idleSince is when it was last given back; used says that it has been.
 	idleSince time.Time
 	used      bool
+	// loggedIn: before that errors name the server anyway.
+	loggedIn bool
 	// pipelining: several commands were sent and not all replies have come.
 	pipelining bool
 
@@ -94,6 +96,7 @@ func (e *endpoint) connect(ctx context.Context) (*session, error) {
 		s.kill()
 		return nil, e.connectError(step, err)
 	}
+	s.loggedIn = true
 	return s, nil
 }
 
@@ -206,6 +209,9 @@ func (s *session) run(ctx context.Context, do func() error) error {
 	}()
 	err := brief(do())
 	returned = true
+	if s.loggedIn {
+		err = s.end.at(err)
+	}
 	if !stop() {
 		s.kill()
 		if err == nil {
