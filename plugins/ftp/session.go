@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"path"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -200,15 +201,7 @@ func (s *session) run(ctx context.Context, do func() error) error {
 	}
 	s.opCtx = ctx
 	stop := context.AfterFunc(ctx, s.kill)
-	returned := false
-	defer func() {
-		if !returned { // it panicked, in the middle of who knows what
-			stop()
-			s.kill()
-		}
-	}()
-	err := brief(do())
-	returned = true
+	err := brief(unpanicked(do))
 	if s.loggedIn {
 		err = s.end.at(err)
 	}
@@ -224,6 +217,31 @@ func (s *session) run(ctx context.Context, do func() error) error {
 		s.kill()
 	}
 	return err
+}
+
+// unpanicked makes an error of a panic: the library has some over replies that make no
+// sense, and a session that is not given back would keep its place for good. It happened
+// in the middle of who knows what.
+func unpanicked(do func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("a reply of the server makes no sense, or this adapter has a fault: panic: %v, %s", p, panicPlace())
+		}
+	}()
+	return do()
+}
+
+// panicPlace names the functions in which a panic happened, innermost first.
+func panicPlace() string {
+	var callers [16]uintptr
+	frames := runtime.CallersFrames(callers[:runtime.Callers(0, callers[:])])
+	var names []string
+	for frame, more := frames.Next(); more; frame, more = frames.Next() {
+		if !strings.HasPrefix(frame.Function, "runtime.") {
+			names = append(names, fmt.Sprintf("%s:%d", path.Base(frame.Function), frame.Line))
+		}
+	}
+	return "in " + strings.Join(names[min(2, len(names)):min(6, len(names))], ", ")
 }
 
 // askLogin notes where the login led, from which relative directories count. It
