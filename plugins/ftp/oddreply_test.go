@@ -46,8 +46,8 @@ func TestReplyWithoutSenseIsAnErrorAndCostsNoConnection(t *testing.T) {
 	}
 }
 
-// A library that panics over a reply must not keep the connection's place: reading, and
-// sending, had two places by default.
+// A library that panics over a reply must not keep the connection's place, be it in reading
+// or in sending.
 func TestReplyThatMakesTheLibraryPanicCostsNoPlace(t *testing.T) {
 	odd := map[string]handler{"MLSD": func(c *scriptedConn, _ string) {
 		c.transfer(func(data net.Conn) { fmt.Fprint(data, mlsdOne) })
