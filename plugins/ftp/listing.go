@@ -55,7 +55,11 @@ func (s *session) listBoth(dir string) (entries []entry, below []string, err err
 			return nil, nil, found("list %s: the name %q cannot be in a directory", dir, e.name)
 		}
 	}
-	for _, p := range parsed {
+	folders := parsed
+	if s.ftp.IsTimePreciseInList() {
+		folders = foldersOfMLSD(lines)
+	}
+	for _, p := range folders {
 		if p.Type == ftpclient.EntryTypeFolder && p.Name != "" && p.Name != "." && p.Name != ".." && !strings.ContainsAny(p.Name, "/\x00") {
 			below = append(below, p.Name)
 		}
@@ -142,6 +146,21 @@ func parseMLSD(line string) (e entry, regular bool, err error) {
 		}
 	}
 	return e, kind == "file" && name != "." && name != "..", nil
+}
+
+// foldersOfMLSD are the subdirectories. The library takes the directory itself and the
+// one above it (cdir and pdir) for some, under whatever name they are listed.
+func foldersOfMLSD(lines []string) []*ftpclient.Entry {
+	var folders []*ftpclient.Entry
+	for _, line := range lines {
+		facts, name, _ := strings.Cut(line, " ")
+		for fact := range strings.SplitSeq(strings.ToLower(facts), ";") {
+			if fact == "type=dir" {
+				folders = append(folders, &ftpclient.Entry{Name: name, Type: ftpclient.EntryTypeFolder})
+			}
+		}
+	}
+	return folders
 }
 
 // fromLIST makes sure that the library has understood every line of a LIST, a

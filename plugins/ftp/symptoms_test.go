@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http/httptest"
@@ -224,5 +226,48 @@ func TestSymptomHandshakeThatIsNotAnsweredHangs(t *testing.T) {
 				t.Errorf("the message may have arrived, says %v", err)
 			}
 		})
+	}
+}
+
+// jlaffaye/ftp#435, #203, secsy/goftp#49: servers that want the TLS session of the control
+// connection resumed on data connections refuse clients that do not, under TLS 1.2 and 1.3.
+func TestSymptomSessionReuseIsRequired(t *testing.T) {
+	for _, name := range []string{"vsftpd", "proftpd"} {
+		for _, mode := range []string{tlsExplicit, tlsImplicit} {
+			for _, tls13 := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s %s, TLS 1.3 %t", name, mode, tls13), func(t *testing.T) {
+					s := startReal(t, name, "FTPS="+mode, "TLS_REUSE=1", "TLS_FORCE=1")
+					props := with(s.props, "tls13", tls13, "connections", 2)
+					k := newSink(t, with(props, "name", "{{ftp.name}}"))
+					for i := range 3 {
+						if err := k.Send(testContext(t), newMessage(t, noise(byte(i), 100_000), "ftp.name", fmt.Sprint(i))); err != nil {
+							t.Fatalf("send: %v", err)
+						}
+					}
+					src := newSource(t, props)
+					items := list(t, src)
+					for i := range 3 {
+						got, err := read(t, src, items[fmt.Sprint(i)])
+						if err != nil || !bytes.Equal(got, noise(byte(i), 100_000)) {
+							t.Errorf("read %d bytes, %v", len(got), err)
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// RFC 3659, 7.3: a server may list the directory itself, under its own name. It is not one
+// of its subdirectories.
+func TestDirectoryThatListsItselfIsNotEntered(t *testing.T) {
+	s := startScripted(t, "MLST", map[string]handler{
+		"MLSD": sends("Type=cdir;Modify=19981107085215;Perm=el; in\r\nType=pdir; above\r\n" + mlsdOne),
+	})
+	if got := list(t, newSource(t, s.props("max_depth", 3))); len(got) != 1 {
+		t.Errorf("listed are %q, want one file", itemNames(got))
+	}
+	if n := s.count("MLSD"); n != 1 {
+		t.Errorf("%d directories were listed, want one", n)
 	}
 }
