@@ -101,6 +101,13 @@ func (m *meddler) victim() string {
 	return m.spoilt
 }
 
+// taken is how much of endless replies found a taker.
+func (m *meddler) taken() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.flooded
+}
+
 // pass serves one connection: one command after the other, though many may have come.
 func (m *meddler) pass(client net.Conn) {
 	defer m.keep(client)()
