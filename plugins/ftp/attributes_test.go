@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -187,7 +188,7 @@ func TestRefusedModeIsAnErrorWithItsRemedy(t *testing.T) {
 	wantProbe(t, k, m, sdk.Absent)
 }
 
-// A reply of several lines, and whatever follows it, are read to the byte.
+// A reply of several lines is read to the byte. What follows it is not taken for the next.
 func TestCommandLeavesTheConnectionInStep(t *testing.T) {
 	s := startScripted(t, "SIZE", map[string]handler{
 		"SITE": func(c *scriptedConn, arg string) {
@@ -195,25 +196,46 @@ func TestCommandLeavesTheConnectionInStep(t *testing.T) {
 				_, _ = io.WriteString(c.Conn, "200-"+strings.Repeat("x", 2*replyMax)+"\r\n200 end\r\n")
 				return
 			}
-			// With the reply to the next command, in one packet.
-			_, _ = io.WriteString(c.Conn, "200-one\r\n two\r\n200 three\r\n257 \"/early\" is it\r\n")
+			reply := "200-one\r\n two\r\n200 three\r\n"
+			if arg == "MORE" {
+				reply += "257 \"/early\" is it\r\n" // in one packet
+			}
+			_, _ = io.WriteString(c.Conn, reply)
 		},
-		"PWD": func(*scriptedConn, string) {},
+		"PWD": func(c *scriptedConn, _ string) { c.say(`257 "/in" is it`) },
 	})
 	k := newSink(t, s.props())
 	err := k.pool.with(testContext(t), func(c *session) error {
 		if code, text, err := c.command("SITE X"); code != 200 || err != nil || !strings.Contains(text, "two") {
 			t.Errorf("%d %q, %v", code, text, err)
 		}
-		if dir, err := c.ftp.CurrentDir(); dir != "/early" || err != nil {
+		if dir, err := c.ftp.CurrentDir(); dir != "/in" || err != nil {
 			t.Errorf("the reply after it is %q, %v", dir, err)
 		}
 		if _, _, err := c.command("SITE X\r\nDELE y"); err == nil || !isRefusal(err) {
 			t.Errorf("two commands in one: %v", err)
 		}
-		_, _, err := c.command("SITE LONG")
-		return err
+		return nil
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, next := range map[string]func(c *session) error{
+		"a command of ours":   func(c *session) error { _, _, err := c.command("SITE X"); return err },
+		"one of the library":  func(c *session) error { _, err := c.ftp.CurrentDir(); return err },
+		"commands sent ahead": func(c *session) error { return c.control.sendAhead([]byte("PWD\r\n")) },
+	} {
+		err := k.pool.with(testContext(t), func(c *session) error {
+			if _, _, err := c.command("SITE MORE"); err != nil {
+				t.Error(err)
+			}
+			return next(c)
+		})
+		if !errors.Is(err, errUnasked) || isRefusal(err) {
+			t.Errorf("%s, after a reply that nobody asked for: %v", what, err)
+		}
+	}
+	err = k.pool.with(testContext(t), func(c *session) error { _, _, err := c.command("SITE LONG"); return err })
 	if err == nil || isRefusal(err) {
 		t.Errorf("a reply without end: %v, want an error that ends the connection", err)
 	}

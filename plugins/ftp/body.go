@@ -131,7 +131,7 @@ func (b *body) Read(p []byte) (int, error) {
 		b.failed = sdk.Permanent(fmt.Errorf("%s has more than max_size, %d bytes; it stays where it is", b.file.name, b.source.filter.Limit()))
 		err = b.failed
 	case err != nil:
-		b.failed = ended(b.ctx, fmt.Errorf("read %s after %d bytes: %w", b.file.name, b.n, err))
+		b.failed = ended(b.ctx, fmt.Errorf("read %s after %d bytes: %w", b.file.name, b.n, b.session.end.at(err)))
 		err = b.failed
 	}
 	return n, err
@@ -181,7 +181,7 @@ func (b *body) finish() error {
 		if !isRefusal(err) {
 			b.session.kill()
 		}
-		return unavailable(ended(b.ctx, fmt.Errorf("read %s: the server did not confirm the transfer: %w", b.file.name, err)))
+		return unavailable(ended(b.ctx, fmt.Errorf("read %s: the server did not confirm the transfer: %w", b.file.name, b.session.end.at(err))))
 	}
 	switch {
 	case b.file.size < 0 || b.n == b.file.size || b.source.props.ascii():

@@ -29,6 +29,8 @@ func (s *session) command(format string, args ...any) (code int, text string, er
 	send := s.control.Conn.Write // what answers the library's commands may be our caller
 	if len(s.control.ahead) > 0 {
 		send = s.control.Write
+	} else if err := s.control.begin(); err != nil {
+		return 0, "", err
 	}
 	if _, err := send([]byte(line + "\r\n")); err != nil {
 		return 0, "", fmt.Errorf("send command: %w", err)

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/textproto"
 	"strings"
@@ -13,9 +14,16 @@ import (
 	ftpclient "github.com/jlaffaye/ftp"
 )
 
-// errOutOfStep is a mistake of ours: the library sent another command than the one
-// that was announced to the server.
-var errOutOfStep = errors.New("ftp: a command differs from the one that was sent ahead")
+var (
+	// errOutOfStep is a mistake of ours: the library sent another command than the one
+	// that was announced to the server.
+	errOutOfStep = errors.New("ftp: a command differs from the one that was sent ahead")
+	// errTooMuchSaid ends a reply that has no end: the library would read it for ever,
+	// and keep all of it.
+	errTooMuchSaid = fmt.Errorf("the server's reply has more than %d bytes; is it an FTP server?", replyMax)
+	// errUnasked keeps one reply from being taken for the next command's.
+	errUnasked = errors.New("the server has said more than the reply to the last command; what it says next cannot be told apart, and the connection is given up")
+)
 
 // controlConn is a control connection as the client library sees it: above TLS.
 //
@@ -26,7 +34,9 @@ var errOutOfStep = errors.New("ftp: a command differs from the one that was sent
 // a controlConn.
 type controlConn struct {
 	net.Conn
-	r *bufio.Reader // of Conn: command reads single bytes
+	// r reads ahead of the library, which gets one line at a time: what was not asked for
+	// stays here, and is seen.
+	r *bufio.Reader
 	// said is for the library to read before what comes from the server: what the server
 	// said before TLS began, and our own answers.
 	said []byte
@@ -35,29 +45,67 @@ type controlConn struct {
 	answer func(line string) (reply string, err error)
 	// ahead was sent already, and the library has not come to it yet.
 	ahead []byte
+	// heard is how much the server has said since the last command.
+	heard int
 }
 
 // Read implements io.Reader.
 func (c *controlConn) Read(p []byte) (int, error) {
+	if c.heard > replyMax {
+		return 0, errTooMuchSaid
+	}
 	if len(c.said) > 0 {
 		n := copy(p, c.said)
 		c.said = c.said[n:]
 		return n, nil
 	}
+	n, err := c.readLine(p)
+	c.heard += n
+	return n, err
+}
+
+// readLine reads what is there of a line, and nothing of the one after it.
+func (c *controlConn) readLine(p []byte) (int, error) {
 	if c.r == nil {
 		c.r = bufio.NewReader(c.Conn)
 	}
-	return c.r.Read(p)
+	if _, err := c.r.Peek(1); err != nil {
+		return 0, err
+	}
+	there, _ := c.r.Peek(c.r.Buffered())
+	if end := bytes.IndexByte(there, '\n'); end >= 0 {
+		there = there[:end+1]
+	}
+	return c.r.Read(p[:min(len(p), len(there))])
+}
+
+// begin has to be called before a command is sent for which nothing was sent ahead.
+func (c *controlConn) begin() error {
+	switch {
+	case c.heard > replyMax:
+		return errTooMuchSaid // the rest of it would be taken for the next reply
+	case c.r != nil && c.r.Buffered() > 0:
+		return errUnasked
+	}
+	c.heard = 0
+	return nil
 }
 
 // Write sends a command, unless it is the next of those that were sent ahead.
 func (c *controlConn) Write(p []byte) (int, error) {
 	if len(c.ahead) == 0 {
+		if err := c.begin(); err != nil {
+			return 0, err
+		}
 		return c.writeAlone(p)
+	}
+	if c.heard > replyMax {
+		return 0, errTooMuchSaid
 	}
 	if !bytes.HasPrefix(c.ahead, p) {
 		return 0, errOutOfStep
 	}
+	c.heard = 0
 	c.ahead = c.ahead[len(p):]
 	return len(p), nil
 }
@@ -83,6 +131,9 @@ func (c *controlConn) sendAhead(lines []byte) error {
 	if len(c.ahead) > 0 {
 		return errOutOfStep
 	}
+	if err := c.begin(); err != nil {
+		return err
+	}
 	if _, err := c.Conn.Write(lines); err != nil {
 		return fmt.Errorf("send commands: %w", err)
 	}
@@ -94,7 +145,7 @@ func (c *controlConn) sendAhead(lines []byte) error {
 // library, which would put TLS above the controlConn.
 func startTLS(conn net.Conn, cfg *tls.Config, told *trace) (*controlConn, error) {
 	plain := told.wrap(conn)
-	r := textproto.NewReader(bufio.NewReader(plain))
+	r := textproto.NewReader(bufio.NewReader(io.LimitReader(plain, replyMax)))
 	code, text, err := r.ReadResponse(ftpclient.StatusReady)
 	if err != nil {
 		return nil, err

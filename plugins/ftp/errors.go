@@ -38,7 +38,9 @@ func isUnknownCommand(err error) bool {
 }
 
 // isRefusal reports whether err is nothing but replies of the server, so that
-// the control connection is in step and can go on. 421 says that it is closed.
+// the control connection is in step and can go on, and that what was asked for was not
+// done: only 4xx and 5xx say that. A reply of another kind, where one was due, says
+// nothing (a server that answers RNTO by 200 has renamed). 421 says that it is closed.
 func isRefusal(err error) bool {
 	var found *finding
 	if errors.As(err, &found) || errors.Is(err, ftpclient.ErrInvalidCommand) {
@@ -59,7 +61,7 @@ func isRefusal(err error) bool {
 		}
 		return false
 	}
-	return reply.Code != ftpclient.StatusNotAvailable
+	return reply.Code >= 400 && reply.Code < 600 && reply.Code != ftpclient.StatusNotAvailable
 }
 
 // finding is an error that we raise about what the server said, rather than the
@@ -153,3 +155,27 @@ func ended(ctx context.Context, err error) error {
 	}
 	return err
 }
+
+// errorMax bounds the text of an error: a server may reply with a book.
+const errorMax = 2 << 10
+
+// at says in an error which server it is about.
+func (e *endpoint) at(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w (server %s)", brief(err), e.addr)
+}
+
+// brief keeps an error from flooding the log. What is in it can still be asked for.
+func brief(err error) error {
+	if err == nil || len(err.Error()) <= errorMax {
+		return err
+	}
+	return &briefly{err}
+}
+
+type briefly struct{ err error }
+
+func (b *briefly) Error() string { return strings.ToValidUTF8(b.err.Error()[:errorMax], "") + "..." }
+func (b *briefly) Unwrap() error { return b.err }

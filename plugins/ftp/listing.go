@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"path"
 	"regexp"
 	"strconv"
@@ -57,12 +58,16 @@ func (s *session) listBoth(dir string) (entries []entry, below []string, err err
 		return nil, nil, fmt.Errorf("list %s: %w", dir, err)
 	}
 	for _, e := range entries {
-		if strings.ContainsAny(e.name, "/\x00") {
+		if e.name == "" || strings.ContainsAny(e.name, "/\x00") {
 			return nil, nil, found("list %s: the name %q cannot be in a directory", dir, e.name)
 		}
 	}
-	for _, p := range parsed {
-		if p.Type == ftpclient.EntryTypeFolder && p.Name != "." && p.Name != ".." && !strings.ContainsAny(p.Name, "/\x00") {
+	folders := parsed
+	if s.ftp.IsTimePreciseInList() {
+		folders = foldersOfMLSD(lines)
+	}
+	for _, p := range folders {
+		if p.Type == ftpclient.EntryTypeFolder && p.Name != "" && p.Name != "." && p.Name != ".." && !strings.ContainsAny(p.Name, "/\x00") {
 			below = append(below, p.Name)
 		}
 	}
@@ -156,7 +161,9 @@ func parseMLSD(line string) (e entry, regular bool, err error) {
 		case "type":
 			kind = strings.ToLower(value)
 		case "size":
-			e.size, err = strconv.ParseInt(value, 10, 64)
+			if e.size, err = strconv.ParseInt(value, 10, 64); e.size < -1 {
+				err = fmt.Errorf("a size of %d", e.size)
+			}
 		case "modify":
 			// A fraction of a second may follow and is read too.
 			e.modified, err = time.ParseInLocation("20060102150405", value, time.UTC)
@@ -169,6 +176,21 @@ func parseMLSD(line string) (e entry, regular bool, err error) {
 	return e, kind == "file" && name != "." && name != "..", nil
 }
 
+// foldersOfMLSD are the subdirectories. The library takes the directory itself and the
+// one above it (cdir and pdir) for some, under whatever name they are listed.
+func foldersOfMLSD(lines []string) []*ftpclient.Entry {
+	var folders []*ftpclient.Entry
+	for _, line := range lines {
+		facts, name, _ := strings.Cut(line, " ")
+		for fact := range strings.SplitSeq(strings.ToLower(facts), ";") {
+			if fact == "type=dir" {
+				folders = append(folders, &ftpclient.Entry{Name: name, Type: ftpclient.EntryTypeFolder})
+			}
+		}
+	}
+	return folders
+}
+
 // fromLIST makes sure that the library has understood every line of a LIST, a
 // format that was never specified. If not, or if there is nothing, it asks for
 // the bare names: none of them may be missing.
@@ -178,7 +200,7 @@ func (s *session) fromLIST(parsed []*ftpclient.Entry, lines []string) ([]entry, 
 	for _, p := range parsed {
 		known[p.Name] = true
 		if p.Type == ftpclient.EntryTypeFile && p.Name != "." && p.Name != ".." {
-			entries = append(entries, entry{name: p.Name, size: int64(p.Size), modified: p.Time})
+			entries = append(entries, entry{name: p.Name, size: sizeOf(p), modified: p.Time})
 		}
 	}
 	lost := unparsed(parsed, lines, known)
@@ -204,6 +226,14 @@ func (s *session) fromLIST(parsed []*ftpclient.Entry, lines []string) ([]entry, 
 		}
 	}
 	return entries, nil
+}
+
+// sizeOf is -1, not known, for a size that no file has.
+func sizeOf(p *ftpclient.Entry) int64 {
+	if p.Size > math.MaxInt64 {
+		return -1
+	}
+	return int64(p.Size)
 }
 
 func sample(lines []string) string {

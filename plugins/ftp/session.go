@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"path"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -65,6 +66,8 @@ type session struct {
 	// idleSince is when it was last given back; used says that it has been.
 	idleSince time.Time
 	used      bool
+	// loggedIn: before that errors name the server anyway.
+	loggedIn bool
 	// pipelining: several commands were sent and not all replies have come.
 	pipelining bool
 
@@ -118,6 +121,7 @@ func (e *endpoint) connect(ctx context.Context, left func()) (*session, error) {
 		s.kill()
 		return nil, e.connectError(step, err)
 	}
+	s.loggedIn = true
 	return s, nil
 }
 
@@ -278,15 +282,10 @@ func (s *session) run(ctx context.Context, do func() error) error {
 	}
 	s.opCtx = ctx
 	stop := context.AfterFunc(ctx, s.kill)
-	returned := false
-	defer func() {
-		if !returned { // it panicked, in the middle of who knows what
-			stop()
-			s.kill()
-		}
-	}()
-	err := do()
-	returned = true
+	err := brief(unpanicked(do))
+	if s.loggedIn {
+		err = s.end.at(err)
+	}
 	if !stop() {
 		s.kill()
 		if err == nil {
@@ -299,6 +298,31 @@ func (s *session) run(ctx context.Context, do func() error) error {
 		s.kill()
 	}
 	return err
+}
+
+// unpanicked makes an error of a panic: the library has some over replies that make no
+// sense, and a session that is not given back would keep its place for good. It happened
+// in the middle of who knows what.
+func unpanicked(do func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("a reply of the server makes no sense, or this adapter has a fault: panic: %v, %s", p, panicPlace())
+		}
+	}()
+	return do()
+}
+
+// panicPlace names the functions in which a panic happened, innermost first.
+func panicPlace() string {
+	var callers [16]uintptr
+	frames := runtime.CallersFrames(callers[:runtime.Callers(0, callers[:])])
+	var names []string
+	for frame, more := frames.Next(); more; frame, more = frames.Next() {
+		if !strings.HasPrefix(frame.Function, "runtime.") {
+			names = append(names, fmt.Sprintf("%s:%d", path.Base(frame.Function), frame.Line))
+		}
+	}
+	return "in " + strings.Join(names[min(2, len(names)):min(6, len(names))], ", ")
 }
 
 // askLogin notes where the login led, from which relative directories count. It

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/fairlead-io/fairlead/demo/ftpd"
@@ -119,31 +120,49 @@ func TestProbeAsksForTheChecksumWhereItCan(t *testing.T) {
 
 // stored is a scripted file under way that takes REST.
 type stored struct {
+	mu   sync.Mutex
 	data []byte
 	rest int
 	most int // breaks off after so many bytes
 }
 
+// kept returns what is there, and set changes it: connections come one after the other,
+// and a broken one may still be at its end when the next begins.
+func (f *stored) kept() []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.data
+}
+
+func (f *stored) set(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
+}
+
 func (f *stored) handlers(t *testing.T) map[string]handler {
 	return map[string]handler{
 		"SIZE": func(c *scriptedConn, arg string) {
-			if strings.Contains(arg, files.TemporaryPrefix) && f.data != nil {
-				c.say("213 %d", len(f.data))
+			if strings.Contains(arg, files.TemporaryPrefix) && f.kept() != nil {
+				c.say("213 %d", len(f.kept()))
 			} else {
 				c.say("550 no such file")
 			}
 		},
 		"REST": func(c *scriptedConn, arg string) {
-			if _, err := fmt.Sscan(arg, &f.rest); err != nil {
+			rest := 0
+			if _, err := fmt.Sscan(arg, &rest); err != nil {
 				t.Error(err)
 			}
+			f.set(func() { f.rest = rest })
 			c.say("350 from there")
 		},
-		"DELE": func(c *scriptedConn, _ string) { f.data = nil; c.say("250 ok") },
+		"DELE": func(c *scriptedConn, _ string) { f.set(func() { f.data = nil }); c.say("250 ok") },
 		"APPE": func(c *scriptedConn, _ string) { t.Error("APPE for an upload"); c.say("502 no") },
 		"STOR": func(c *scriptedConn, _ string) {
-			f.data, f.rest = append([]byte{}, f.data[:f.rest]...), 0
-			c.transferUpTo(f, f.most)
+			most := 0
+			f.set(func() { f.data, f.rest, most = append([]byte{}, f.data[:f.rest]...), 0, f.most })
+			c.transferUpTo(f, most)
 		},
 	}
 }
@@ -156,7 +175,7 @@ func (c *scriptedConn) transferUpTo(f *stored, most int) {
 	}
 	defer data.Close()
 	got, _ := io.ReadAll(io.LimitReader(data, int64(most)))
-	f.data = append(f.data, got...)
+	f.set(func() { f.data = append(f.data, got...) })
 	if len(got) == most {
 		data.(*net.TCPConn).SetLinger(0)
 		c.Conn.Close()
@@ -177,15 +196,15 @@ func TestUploadThatBrokeOffIsGoneOnWith(t *testing.T) {
 			t.Fatal("the upload did not break off")
 		}
 		wantProbe(t, k, m, sdk.Absent)
-		if resume != (len(f.data) > resumeMin) {
-			t.Fatalf("resume %t: left are %d bytes", resume, len(f.data))
+		if resume != (len(f.kept()) > resumeMin) {
+			t.Fatalf("resume %t: left are %d bytes", resume, len(f.kept()))
 		}
-		before := len(f.data)
-		f.most = 5 << 20
+		before := len(f.kept())
+		f.set(func() { f.most = 5 << 20 })
 		m.Redelivered = true
 		send(t, newSink(t, s.props("resume", resume)), m) // of the next owner
-		if !bytes.Equal(f.data, content) {
-			t.Errorf("resume %t: %d bytes arrived, or other ones", resume, len(f.data))
+		if !bytes.Equal(f.kept(), content) {
+			t.Errorf("resume %t: %d bytes arrived, or other ones", resume, len(f.kept()))
 		}
 		if want := map[bool]int{true: 1, false: 0}[resume]; s.count("REST") != want {
 			t.Errorf("resume %t: %d REST, want %d; before %d", resume, s.count("REST"), want, before)
@@ -209,7 +228,7 @@ func TestServerThatRefusesToResumeGetsTheWholeFile(t *testing.T) {
 	}
 	s := startScripted(t, "SIZE", handlers)
 	send(t, newSink(t, s.props("resume", true)), newMessage(t, content))
-	if refused != 1 || !bytes.Equal(f.data, content) {
+	if refused != 1 || !bytes.Equal(f.kept(), content) {
 		t.Errorf("refused %d times, %d bytes arrived, or other ones", refused, len(f.data))
 	}
 }
