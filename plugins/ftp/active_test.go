@@ -21,18 +21,19 @@ import (
 
 func TestInteropActiveMode(t *testing.T) {
 	everyRealServer(t, func(t *testing.T, s *realServer) {
-		checkActive(t, s)
+		checkActive(t, s, 3)
 	})
-	for _, name := range []string{"pureftpd", "pyftpd"} {
-		t.Run(name, func(t *testing.T) { checkActive(t, startReal(t, name)) })
-	}
+	t.Run("pureftpd", func(t *testing.T) { checkActive(t, startReal(t, "pureftpd"), 3) })
+	// pyftpd forgets a data connection that it made, now and then, if it has several: it
+	// never reads what is sent on it.
+	t.Run("pyftpd", func(t *testing.T) { checkActive(t, startReal(t, "pyftpd"), 1) })
 }
 
 // checkActive sends and receives files of all sizes, several at once.
-func checkActive(t *testing.T, s *realServer) {
+func checkActive(t *testing.T, s *realServer, connections int) {
 	t.Helper()
 	before := listeners(t) // those that keep ports free for servers
-	props := with(s.props, "data_mode", "active", "connections", 3)
+	props := with(s.props, "data_mode", "active", "connections", connections)
 	k, log := tracedSink(t, with(props, "trace", true, "name", "{{fairlead.id}}.bin"))
 	var wg sync.WaitGroup
 	for i, size := range []int{0, 1, 300_000, 3 << 20, 0, 70} {
