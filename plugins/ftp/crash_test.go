@@ -163,6 +163,9 @@ func crashAt(t *testing.T, properties []any, taken, large bool, commands int, re
 	first := newSink(t, with(props, "address", b.addr))
 	died = first.Send(testContext(t), m) != nil
 	b.die()
+	// What the server was doing for it is done: the next owner comes later than that, by
+	// its lease.
+	waitFor(t, "the end of the first owner's sessions", func() bool { return s.Sessions() == 0 })
 	m.Redelivered = true
 	next := newSink(t, props)
 	arrival, err := next.Probe(testContext(t), m)
