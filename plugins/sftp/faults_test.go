@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -70,10 +71,10 @@ func TestServerThatHangsOrBreaksAnywhere(t *testing.T) {
 		t.Run(fmt.Sprintf("hangs %v", hangs), func(t *testing.T) {
 			defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 			release := make(chan struct{})
-			say := 0
+			var say atomic.Int64 // read by the server's goroutines
 			s := startServer(t, func(s *testServer) {
 				s.wrap = func(rwc io.ReadWriteCloser) io.ReadWriteCloser {
-					f := &faulty{ReadWriteCloser: rwc, left: say}
+					f := &faulty{ReadWriteCloser: rwc, left: int(say.Load())}
 					if hangs {
 						f.hangs = release
 					}
@@ -83,23 +84,24 @@ func TestServerThatHangsOrBreaksAnywhere(t *testing.T) {
 			s.write(t, "a.edi", bytes.Repeat([]byte("x"), 100_000))
 			props := with(s.props, "stable_for", "0s", "timeout", "150ms")
 			done := false
-			for say = 0; say < 120_000 && !done; say += max(40, say/3) {
+			for n := 0; n < 120_000 && !done; n += max(40, n/3) {
+				say.Store(int64(n))
 				src := newSource(t, props)
 				items, err := src.List(testContext(t))
 				if err == nil && len(items) != 1 {
-					t.Fatalf("after %d bytes: a listing of %d items and no error", say, len(items))
+					t.Fatalf("after %d bytes: a listing of %d items and no error", n, len(items))
 				}
 				if err == nil {
 					var data []byte
 					if data, err = read(t, src, items[0]); err == nil && len(data) != 100_000 {
-						t.Fatalf("after %d bytes: %d bytes and no error", say, len(data))
+						t.Fatalf("after %d bytes: %d bytes and no error", n, len(data))
 					}
 				}
 				if err == nil {
 					err = src.Settle(testContext(t), items[0])
 				}
 				if sdk.IsGone(err) || sdk.IsPermanent(err) {
-					t.Fatalf("after %d bytes: %v, which gives the item up", say, err)
+					t.Fatalf("after %d bytes: %v, which gives the item up", n, err)
 				}
 				done = err == nil
 				src.Close()
