@@ -58,6 +58,8 @@ type Schedule struct {
 	Every    sdk.Duration `json:"every" jsonschema:"default=30s" jsonschema_description:"Time between two polls of the source, 100ms or more. Sources that deliver by themselves, such as queues, ignore it."`
 	Cron     string       `json:"cron,omitempty" jsonschema_description:"When the source is polled, instead of every: five fields as in crontab, such as 30 6 * * 1-5, or @hourly, @daily, @weekly, @monthly."`
 	Window   string       `json:"window,omitempty" jsonschema_description:"When items may be taken up, such as 06:00-22:00 or Mon-Fri 06:00-22:00, Sat 08:00-12:00. What is under way at its end goes on."`
+	MaxItems int          `json:"max_items,omitempty" jsonschema:"minimum=1" jsonschema_description:"Most items that are taken up after one poll; the rest is looked at again at the next. Those that were taken up before, and those that could not be read, do not count. Default: all. Sources that deliver by themselves ignore it."`
+	MaxBytes int64        `json:"max_bytes,omitempty" jsonschema:"minimum=1" jsonschema_description:"Most bytes that are taken up after one poll, by the sizes that the source tells, and always one item. Default: all."`
 	Timezone string       `json:"timezone,omitempty" jsonschema_description:"Time zone of cron and window, by its name in the IANA database, such as Europe/Paris. Default: UTC."`
 }
 

@@ -20,6 +20,9 @@ type Location struct {
 	Route func(properties map[string]string) ([]string, error)
 	// MaxInFlight is how many items are under way at once.
 	MaxInFlight int
+	// PollItems and PollBytes are how much is taken up after one listing; 0: all.
+	PollItems int
+	PollBytes int64
 	// Ordered: items of one lane go one after the other. Lane names an item's lane from
 	// what is known of it before it is read; nil: there is one.
 	Ordered bool

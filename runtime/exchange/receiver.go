@@ -27,6 +27,7 @@ type receiver struct {
 	waiting  *lineup // what may be set out, in its order
 	listing  map[string]bool
 	partial  []candidate // of a listing that is not complete yet
+	ration   ration      // of the last listing
 	troubles map[string]int
 	expiring []expiry // settled fates, the oldest first
 	pushed   bool
@@ -177,6 +178,7 @@ func (r *receiver) listedLocked(l *adapterpb.Listing) {
 		return
 	}
 	r.pollFailed = false
+	r.ration = ration{items: r.loc.PollItems, bytes: r.loc.PollBytes}
 	r.waiting.clear()
 	for _, c := range r.partial {
 		r.lineUpLocked(c)
@@ -235,6 +237,10 @@ func (r *receiver) startLocked() {
 			r.waiting.done(next.lane)
 			continue
 		}
+		if fate == nil && !next.pushed && r.troubles[key] == 0 && !r.ration.take(next.item.GetSize()) {
+			r.waiting.done(next.lane) // the next listing has it again
+			continue
+		}
 		c := newCarriage(r, next, fate, doubt)
 		r.underWay[key] = c
 		r.e.committer.move(1)
@@ -244,6 +250,25 @@ func (r *receiver) startLocked() {
 			r.finished(c)
 		})
 	}
+}
+
+// ration is what may be taken up after one listing: of items that are new. What was begun
+// has to go on whatever comes before it, and one that cannot be read must not use up the
+// turns of the others.
+type ration struct {
+	items, begun int
+	bytes, taken int64
+}
+
+// take reports whether one more item may be taken up, and counts it.
+func (r *ration) take(size int64) bool {
+	size = max(size, 0) // not known
+	if r.items > 0 && r.begun >= r.items || r.bytes > 0 && r.begun > 0 && r.taken+size > r.bytes {
+		return false
+	}
+	r.begun++
+	r.taken += size
+	return true
 }
 
 // roomLocked: what waits for its next attempt does not keep the others from going,

@@ -27,6 +27,7 @@ func locationOf(name string, l config.ReceiveLocation, router *route.Table) exch
 		Name: name, Adapter: l.Adapter, Ports: l.To, MaxInFlight: l.MaxInFlight,
 		Ordered: l.Ordered, Hold: l.OnFailure == config.FailureHolds,
 		AtLeastOnce: l.Delivery == config.AtLeastOnce, Keep: l.Track == config.TrackContent, Quiet: l.Track == config.TrackNone,
+		PollItems: l.Schedule.MaxItems, PollBytes: l.Schedule.MaxBytes,
 		Timetable: timetableOf(l.Schedule),
 	}
 	if len(l.To) == 0 {
