@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/knadh/koanf/parsers/json"
 	"github.com/knadh/koanf/parsers/toml/v2"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/fairlead-io/fairlead/runtime/api"
 	"github.com/fairlead-io/fairlead/runtime/config"
+	"github.com/fairlead-io/fairlead/runtime/handler"
 )
 
 // Kinds of files, as they are printed.
@@ -28,10 +31,13 @@ type verdict struct {
 	Kind     string          `json:"kind"`
 	OK       bool            `json:"ok"`
 	Findings config.Findings `json:"findings"`
+	// Live is what the endpoints said, if they were asked.
+	Live []examined `json:"live,omitempty"`
 }
 
 func newValidateCommand(c *cli) *cobra.Command {
 	var dirs []string
+	var live liveOptions
 	cmd := &cobra.Command{
 		Use:   "validate FILE...",
 		Short: "Check node and deployment files without a node",
@@ -40,10 +46,17 @@ Everything that is wrong is printed at once as file:line:column, and the exit
 status is then 2. Endpoints are checked by the adapters themselves, which are
 started for that; without adapters a warning says what was not checked.
 
-References such as ${env:NAME} and ${file:/path} are not looked up.`,
+References such as ${env:NAME} and ${file:/path} are not looked up, unless --live is
+given: then each receive location and send port of a deployment without errors is
+opened from here. It connects, logs in, lists, and says what would be taken now and
+which filter rejects the rest. Nothing is changed at the partner's, and no node is
+needed; run it where the host would run. Node files are checked as ever.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			v := &validator{c: c, cmd: cmd, dirs: c.adapterDirs(dirs)}
+			if err := live.check(cmd); err != nil {
+				return err
+			}
+			v := &validator{c: c, cmd: cmd, dirs: c.adapterDirs(dirs), live: live}
 			verdicts := make([]verdict, 0, len(args))
 			for _, path := range args {
 				found, err := v.validate(path)
@@ -62,6 +75,10 @@ References such as ${env:NAME} and ${file:/path} are not looked up.`,
 		},
 	}
 	cmd.Flags().StringSliceVar(&dirs, "adapters", nil, "directories with the adapters (default: adapters, or ../lib/fairlead/adapters, next to this binary)")
+	cmd.Flags().BoolVar(&live.on, "live", false, "connect to the endpoints and say what is there")
+	cmd.Flags().StringSliceVar(&live.only, "only", nil, "with --live, names of the locations and ports to look at (default: all)")
+	cmd.Flags().IntVar(&live.items, "items", 10, "with --live, how many names are shown of those that would be taken, and for each reason of those that would not")
+	cmd.Flags().DurationVar(&live.timeout, "endpoint-timeout", 30*time.Second, "with --live, how long one endpoint may take")
 	return cmd
 }
 
@@ -71,6 +88,9 @@ type validator struct {
 	cmd   *cobra.Command
 	dirs  []string
 	facts *config.Facts
+	live  liveOptions
+	// binaries are the adapters by their names, once they were asked.
+	binaries map[string]handler.Binary
 }
 
 func (v *validator) validate(path string) (verdict, error) {
@@ -92,6 +112,9 @@ func (v *validator) validate(path string) (verdict, error) {
 		var d *config.Deployment
 		if d, err = config.ParseDeployment(name, data, facts); err == nil {
 			found.Findings = d.Warnings
+			if v.live.on {
+				found.Live = v.examine(d)
+			}
 		}
 	}
 	if err != nil && !errors.As(err, &found.Findings) {
@@ -100,7 +123,7 @@ func (v *validator) validate(path string) (verdict, error) {
 	if found.Findings == nil {
 		found.Findings = config.Findings{}
 	}
-	found.OK = !found.Findings.Failed()
+	found.OK = !found.Findings.Failed() && !slices.ContainsFunc(found.Live, examined.failed)
 	return found, nil
 }
 
@@ -117,13 +140,14 @@ func (v *validator) adapterFacts() (config.Facts, error) {
 	if err != nil {
 		return config.Facts{}, fmt.Errorf("ask the adapters in %s: %w", strings.Join(v.dirs, ", "), err)
 	}
-	v.facts = &config.Facts{Adapters: map[string]config.AdapterFacts{}}
+	v.facts, v.binaries = &config.Facts{Adapters: map[string]config.AdapterFacts{}}, map[string]handler.Binary{}
 	for _, b := range found {
 		if b.Err != nil {
 			v.c.warnf("warning: %v", b.Err)
 			continue
 		}
 		v.facts.Adapters[b.Name] = factsOf(b)
+		v.binaries[b.Name] = b
 	}
 	return *v.facts, nil
 }
@@ -193,6 +217,7 @@ func renderVerdicts(p *page, verdicts []verdict) {
 		if v.OK {
 			p.say(good, "%s: ok (%s)", v.File, v.Kind)
 		}
+		renderLive(p, v.Live)
 	}
 }
 
@@ -200,6 +225,11 @@ func countWrong(verdicts []verdict) int {
 	n := 0
 	for _, v := range verdicts {
 		n += countErrors(v.Findings)
+		for _, e := range v.Live {
+			if e.failed() {
+				n++
+			}
+		}
 	}
 	return n
 }

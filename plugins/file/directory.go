@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/fairlead-io/fairlead/sdk"
 	"github.com/fairlead-io/fairlead/sdk/files"
@@ -14,15 +13,6 @@ import (
 
 // directoryMode is what the process's umask is applied to.
 const directoryMode = 0o777
-
-// base is the part of the directory before the first element with a placeholder.
-func base(directory sdk.Template) string {
-	fixed, _, varies := strings.Cut(directory.String(), "{{")
-	if varies {
-		fixed = fixed[:strings.LastIndex(fixed, "/")+1]
-	}
-	return filepath.Clean(fixed)
-}
 
 // open opens a message's directory. Names under the result cannot lead out of it, and
 // it is not out of base, whatever links are there.

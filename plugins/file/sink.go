@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -43,7 +44,7 @@ var _ sdk.Prober = (*sink)(nil)
 
 func openSink(_ context.Context, p sendProperties, env sdk.Env) (sdk.Sink, error) {
 	return &sink{
-		p: p, env: env, base: base(p.Directory), left: map[string]bool{},
+		p: p, env: env, base: filepath.Clean(files.Fixed(p.Directory)), left: map[string]bool{},
 		contents: newTogether(syncContents),
 		names:    newTogether(nameFiles),
 	}, nil

@@ -136,6 +136,8 @@ func (s *source) read(ctx context.Context, path string) (names, below []string, 
 				below = append(below, e.Name())
 			case e.Type().IsRegular() && (path != "" || e.Name() != s.p.Marker):
 				names = append(names, e.Name())
+			default:
+				s.filter.Skip(filepath.Join(path, e.Name()), "it is the marker, a link, or no regular file")
 			}
 		}
 		if errors.Is(err, io.EOF) {

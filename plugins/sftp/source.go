@@ -153,6 +153,8 @@ func (s *source) sift(dir string, entries []fs.FileInfo, now time.Time) (taken [
 			below = append(below, info.Name())
 		case info.Mode().IsRegular():
 			names, regular = append(names, info.Name()), append(regular, info)
+		default:
+			s.filter.Skip(path.Join(dir, info.Name()), "it is a link, or no regular file")
 		}
 	}
 	for i, n := range s.filter.Sift(dir, names, s.claims) {

@@ -14,6 +14,8 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	adapterpb "github.com/fairlead-io/fairlead/sdk/proto"
 )
@@ -210,6 +212,29 @@ func Check(ctx context.Context, b Binary, receive bool, properties []byte) ([]Pr
 		problems = append(problems, Problem{Property: p.GetProperty(), Problem: p.GetProblem()})
 	}
 	return problems, nil
+}
+
+// Examine has the adapter open the endpoint, whose references are resolved, look at what
+// is at the other side, and close it, in a process of its own that ends with ctx. It
+// changes nothing there. most is how many names are wanted of those that would be taken,
+// and of those that would not, for each reason.
+func Examine(ctx context.Context, b Binary, endpoint *adapterpb.Endpoint, most int) (*adapterpb.Examination, error) {
+	if b.Err != nil {
+		return nil, b.Err
+	}
+	i, err := launch(ctx, b.launchSpec(orDiscard(nil)))
+	if err != nil {
+		return nil, err
+	}
+	defer i.close(exitWithin)
+	found, err := i.adapter.Examine(ctx, &adapterpb.ExamineRequest{Endpoint: endpoint, Most: int32(min(most, 1000))})
+	if status.Code(err) == codes.Unimplemented {
+		return nil, fmt.Errorf("adapter %s was built with an SDK that cannot look at an endpoint; build it anew", b.Name)
+	}
+	if err != nil {
+		return nil, i.callError(ctx, "examine", err)
+	}
+	return found, nil
 }
 
 func orDiscard(log *slog.Logger) *slog.Logger {

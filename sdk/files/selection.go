@@ -67,6 +67,9 @@ type Filter struct {
 	done      *done          // nil: none is needed
 
 	excludeDirectories []string
+
+	// told is set while somebody examines the source.
+	told func(name, reason string)
 }
 
 // Problems are the findings of Validate, one [sdk.PropertyError] each.
@@ -211,6 +214,10 @@ func matches(pattern, name string) bool {
 
 // Rejects says in words why the file is not taken now, or "" if it is.
 func (f *Filter) Rejects(file File, now time.Time) string {
+	return f.tell(file.Name, f.rejects(file, now))
+}
+
+func (f *Filter) rejects(file File, now time.Time) string {
 	if why := f.RejectsName(file.Name); why != "" {
 		return why
 	}

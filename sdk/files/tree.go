@@ -51,6 +51,7 @@ func (f *Filter) Sift(dir string, names []string, claims *Claims) []Name {
 				n.Rejected = fmt.Sprintf("done_file %q is not there", done)
 			}
 		}
+		f.tell(n.Path, n.Rejected)
 		sifted[i] = n
 	}
 	return sifted

@@ -209,7 +209,7 @@ func (x EndpointState_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use EndpointState_State.Descriptor instead.
 func (EndpointState_State) EnumDescriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{29, 0}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{31, 0}
 }
 
 type Error_Kind int32
@@ -266,7 +266,7 @@ func (x Error_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Error_Kind.Descriptor instead.
 func (Error_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{34, 0}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{36, 0}
 }
 
 type DescribeRequest struct {
@@ -546,6 +546,137 @@ func (x *CheckResponse) GetProblems() []*CheckResponse_Problem {
 	return nil
 }
 
+type ExamineRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Endpoint *Endpoint              `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	// How many names are wanted of those that would be taken, and of those that would
+	// not, for each reason.
+	Most          int32 `protobuf:"varint,2,opt,name=most,proto3" json:"most,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExamineRequest) Reset() {
+	*x = ExamineRequest{}
+	mi := &file_sdk_proto_adapter_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExamineRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExamineRequest) ProtoMessage() {}
+
+func (x *ExamineRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_adapter_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExamineRequest.ProtoReflect.Descriptor instead.
+func (*ExamineRequest) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ExamineRequest) GetEndpoint() *Endpoint {
+	if x != nil {
+		return x.Endpoint
+	}
+	return nil
+}
+
+func (x *ExamineRequest) GetMost() int32 {
+	if x != nil {
+		return x.Most
+	}
+	return 0
+}
+
+type Examination struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Steps    []*Examination_Step    `protobuf:"bytes,1,rep,name=steps,proto3" json:"steps,omitempty"`
+	Warnings []string               `protobuf:"bytes,2,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// How many items would be taken, and the first of them.
+	Count         int64                   `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	Items         []*Examination_Item     `protobuf:"bytes,4,rep,name=items,proto3" json:"items,omitempty"`
+	Rejected      []*Examination_Rejected `protobuf:"bytes,5,rep,name=rejected,proto3" json:"rejected,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Examination) Reset() {
+	*x = Examination{}
+	mi := &file_sdk_proto_adapter_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Examination) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Examination) ProtoMessage() {}
+
+func (x *Examination) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_adapter_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Examination.ProtoReflect.Descriptor instead.
+func (*Examination) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Examination) GetSteps() []*Examination_Step {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *Examination) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+func (x *Examination) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Examination) GetItems() []*Examination_Item {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *Examination) GetRejected() []*Examination_Rejected {
+	if x != nil {
+		return x.Rejected
+	}
+	return nil
+}
+
 type ToAdapter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Kind:
@@ -568,7 +699,7 @@ type ToAdapter struct {
 
 func (x *ToAdapter) Reset() {
 	*x = ToAdapter{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[5]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -580,7 +711,7 @@ func (x *ToAdapter) String() string {
 func (*ToAdapter) ProtoMessage() {}
 
 func (x *ToAdapter) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[5]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -593,7 +724,7 @@ func (x *ToAdapter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToAdapter.ProtoReflect.Descriptor instead.
 func (*ToAdapter) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{5}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ToAdapter) GetKind() isToAdapter_Kind {
@@ -795,7 +926,7 @@ type FromAdapter struct {
 
 func (x *FromAdapter) Reset() {
 	*x = FromAdapter{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[6]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -807,7 +938,7 @@ func (x *FromAdapter) String() string {
 func (*FromAdapter) ProtoMessage() {}
 
 func (x *FromAdapter) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[6]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -820,7 +951,7 @@ func (x *FromAdapter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FromAdapter.ProtoReflect.Descriptor instead.
 func (*FromAdapter) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{6}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *FromAdapter) GetKind() isFromAdapter_Kind {
@@ -1030,7 +1161,7 @@ type Configure struct {
 
 func (x *Configure) Reset() {
 	*x = Configure{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[7]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1042,7 +1173,7 @@ func (x *Configure) String() string {
 func (*Configure) ProtoMessage() {}
 
 func (x *Configure) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[7]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1055,7 +1186,7 @@ func (x *Configure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Configure.ProtoReflect.Descriptor instead.
 func (*Configure) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{7}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Configure) GetHost() string {
@@ -1117,7 +1248,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[8]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1129,7 +1260,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[8]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1142,7 +1273,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{8}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Endpoint) GetName() string {
@@ -1212,7 +1343,7 @@ type Ready struct {
 
 func (x *Ready) Reset() {
 	*x = Ready{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[9]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1224,7 +1355,7 @@ func (x *Ready) String() string {
 func (*Ready) ProtoMessage() {}
 
 func (x *Ready) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[9]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1237,7 +1368,7 @@ func (x *Ready) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ready.ProtoReflect.Descriptor instead.
 func (*Ready) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{9}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Ready) GetRejected() []*EndpointState {
@@ -1259,7 +1390,7 @@ type Lease struct {
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[10]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1271,7 +1402,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[10]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1284,7 +1415,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{10}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Lease) GetDeadlineNs() int64 {
@@ -1304,7 +1435,7 @@ type Poll struct {
 
 func (x *Poll) Reset() {
 	*x = Poll{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[11]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1316,7 +1447,7 @@ func (x *Poll) String() string {
 func (*Poll) ProtoMessage() {}
 
 func (x *Poll) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[11]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1329,7 +1460,7 @@ func (x *Poll) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Poll.ProtoReflect.Descriptor instead.
 func (*Poll) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{11}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Poll) GetLocation() string {
@@ -1352,7 +1483,7 @@ type Pause struct {
 
 func (x *Pause) Reset() {
 	*x = Pause{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[12]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1364,7 +1495,7 @@ func (x *Pause) String() string {
 func (*Pause) ProtoMessage() {}
 
 func (x *Pause) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[12]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1377,7 +1508,7 @@ func (x *Pause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pause.ProtoReflect.Descriptor instead.
 func (*Pause) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{12}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Pause) GetLocation() string {
@@ -1408,7 +1539,7 @@ type Recall struct {
 
 func (x *Recall) Reset() {
 	*x = Recall{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[13]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1420,7 +1551,7 @@ func (x *Recall) String() string {
 func (*Recall) ProtoMessage() {}
 
 func (x *Recall) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[13]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1433,7 +1564,7 @@ func (x *Recall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recall.ProtoReflect.Descriptor instead.
 func (*Recall) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{13}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Recall) GetLocation() string {
@@ -1462,7 +1593,7 @@ type Recalled struct {
 
 func (x *Recalled) Reset() {
 	*x = Recalled{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[14]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1474,7 +1605,7 @@ func (x *Recalled) String() string {
 func (*Recalled) ProtoMessage() {}
 
 func (x *Recalled) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[14]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1487,7 +1618,7 @@ func (x *Recalled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recalled.ProtoReflect.Descriptor instead.
 func (*Recalled) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{14}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Recalled) GetLocation() string {
@@ -1527,7 +1658,7 @@ type Item struct {
 
 func (x *Item) Reset() {
 	*x = Item{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[15]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1539,7 +1670,7 @@ func (x *Item) String() string {
 func (*Item) ProtoMessage() {}
 
 func (x *Item) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[15]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1552,7 +1683,7 @@ func (x *Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Item.ProtoReflect.Descriptor instead.
 func (*Item) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{15}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Item) GetKey() string {
@@ -1596,7 +1727,7 @@ type Listing struct {
 
 func (x *Listing) Reset() {
 	*x = Listing{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[16]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1608,7 +1739,7 @@ func (x *Listing) String() string {
 func (*Listing) ProtoMessage() {}
 
 func (x *Listing) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[16]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1621,7 +1752,7 @@ func (x *Listing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listing.ProtoReflect.Descriptor instead.
 func (*Listing) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{16}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Listing) GetLocation() string {
@@ -1659,7 +1790,7 @@ type Offer struct {
 
 func (x *Offer) Reset() {
 	*x = Offer{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[17]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1671,7 +1802,7 @@ func (x *Offer) String() string {
 func (*Offer) ProtoMessage() {}
 
 func (x *Offer) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[17]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1684,7 +1815,7 @@ func (x *Offer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Offer.ProtoReflect.Descriptor instead.
 func (*Offer) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{17}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Offer) GetLocation() string {
@@ -1725,7 +1856,7 @@ type Take struct {
 
 func (x *Take) Reset() {
 	*x = Take{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[18]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1737,7 +1868,7 @@ func (x *Take) String() string {
 func (*Take) ProtoMessage() {}
 
 func (x *Take) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[18]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1750,7 +1881,7 @@ func (x *Take) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Take.ProtoReflect.Descriptor instead.
 func (*Take) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{18}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Take) GetLocation() string {
@@ -1802,7 +1933,7 @@ type Content struct {
 
 func (x *Content) Reset() {
 	*x = Content{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[19]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1814,7 +1945,7 @@ func (x *Content) String() string {
 func (*Content) ProtoMessage() {}
 
 func (x *Content) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[19]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1827,7 +1958,7 @@ func (x *Content) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Content.ProtoReflect.Descriptor instead.
 func (*Content) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{19}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Content) GetLocation() string {
@@ -1875,7 +2006,7 @@ type Part struct {
 
 func (x *Part) Reset() {
 	*x = Part{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[20]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1887,7 +2018,7 @@ func (x *Part) String() string {
 func (*Part) ProtoMessage() {}
 
 func (x *Part) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[20]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1900,7 +2031,7 @@ func (x *Part) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Part.ProtoReflect.Descriptor instead.
 func (*Part) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{20}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Part) GetName() string {
@@ -1984,7 +2115,7 @@ type ReadFailed struct {
 
 func (x *ReadFailed) Reset() {
 	*x = ReadFailed{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[21]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1996,7 +2127,7 @@ func (x *ReadFailed) String() string {
 func (*ReadFailed) ProtoMessage() {}
 
 func (x *ReadFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[21]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2009,7 +2140,7 @@ func (x *ReadFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFailed.ProtoReflect.Descriptor instead.
 func (*ReadFailed) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{21}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ReadFailed) GetLocation() string {
@@ -2044,7 +2175,7 @@ type Settle struct {
 
 func (x *Settle) Reset() {
 	*x = Settle{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[22]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2056,7 +2187,7 @@ func (x *Settle) String() string {
 func (*Settle) ProtoMessage() {}
 
 func (x *Settle) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[22]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2069,7 +2200,7 @@ func (x *Settle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settle.ProtoReflect.Descriptor instead.
 func (*Settle) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{22}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Settle) GetLocation() string {
@@ -2105,7 +2236,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[23]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2117,7 +2248,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[23]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2130,7 +2261,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{23}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Settled) GetLocation() string {
@@ -2168,7 +2299,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[24]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2180,7 +2311,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[24]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2193,7 +2324,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{24}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Message) GetId() string {
@@ -2235,7 +2366,7 @@ type Send struct {
 
 func (x *Send) Reset() {
 	*x = Send{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[25]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2247,7 +2378,7 @@ func (x *Send) String() string {
 func (*Send) ProtoMessage() {}
 
 func (x *Send) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[25]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2260,7 +2391,7 @@ func (x *Send) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Send.ProtoReflect.Descriptor instead.
 func (*Send) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{25}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Send) GetCall() uint64 {
@@ -2294,7 +2425,7 @@ type Sent struct {
 
 func (x *Sent) Reset() {
 	*x = Sent{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[26]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2306,7 +2437,7 @@ func (x *Sent) String() string {
 func (*Sent) ProtoMessage() {}
 
 func (x *Sent) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[26]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2319,7 +2450,7 @@ func (x *Sent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sent.ProtoReflect.Descriptor instead.
 func (*Sent) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{26}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Sent) GetCall() uint64 {
@@ -2348,7 +2479,7 @@ type Probe struct {
 
 func (x *Probe) Reset() {
 	*x = Probe{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[27]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2360,7 +2491,7 @@ func (x *Probe) String() string {
 func (*Probe) ProtoMessage() {}
 
 func (x *Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[27]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2373,7 +2504,7 @@ func (x *Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe.ProtoReflect.Descriptor instead.
 func (*Probe) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{27}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Probe) GetCall() uint64 {
@@ -2408,7 +2539,7 @@ type Probed struct {
 
 func (x *Probed) Reset() {
 	*x = Probed{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[28]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2420,7 +2551,7 @@ func (x *Probed) String() string {
 func (*Probed) ProtoMessage() {}
 
 func (x *Probed) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[28]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2433,7 +2564,7 @@ func (x *Probed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probed.ProtoReflect.Descriptor instead.
 func (*Probed) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{28}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Probed) GetCall() uint64 {
@@ -2470,7 +2601,7 @@ type EndpointState struct {
 
 func (x *EndpointState) Reset() {
 	*x = EndpointState{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[29]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2482,7 +2613,7 @@ func (x *EndpointState) String() string {
 func (*EndpointState) ProtoMessage() {}
 
 func (x *EndpointState) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[29]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2495,7 +2626,7 @@ func (x *EndpointState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointState.ProtoReflect.Descriptor instead.
 func (*EndpointState) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{29}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *EndpointState) GetEndpoint() string {
@@ -2535,7 +2666,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[30]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2547,7 +2678,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[30]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2560,7 +2691,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{30}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{32}
 }
 
 type Drained struct {
@@ -2571,7 +2702,7 @@ type Drained struct {
 
 func (x *Drained) Reset() {
 	*x = Drained{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[31]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2583,7 +2714,7 @@ func (x *Drained) String() string {
 func (*Drained) ProtoMessage() {}
 
 func (x *Drained) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[31]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2596,7 +2727,7 @@ func (x *Drained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drained.ProtoReflect.Descriptor instead.
 func (*Drained) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{31}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{33}
 }
 
 // Ping asks for a Pong with the same number: the handler's main loop answers.
@@ -2609,7 +2740,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[32]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2621,7 +2752,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[32]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2634,7 +2765,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{32}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Ping) GetNumber() uint64 {
@@ -2653,7 +2784,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[33]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2665,7 +2796,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[33]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2678,7 +2809,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{33}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Pong) GetNumber() uint64 {
@@ -2698,7 +2829,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[34]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2710,7 +2841,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[34]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2723,7 +2854,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{34}
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Error) GetKind() Error_Kind {
@@ -2751,7 +2882,7 @@ type CheckResponse_Problem struct {
 
 func (x *CheckResponse_Problem) Reset() {
 	*x = CheckResponse_Problem{}
-	mi := &file_sdk_proto_adapter_proto_msgTypes[35]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2763,7 +2894,7 @@ func (x *CheckResponse_Problem) String() string {
 func (*CheckResponse_Problem) ProtoMessage() {}
 
 func (x *CheckResponse_Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_adapter_proto_msgTypes[35]
+	mi := &file_sdk_proto_adapter_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2793,6 +2924,191 @@ func (x *CheckResponse_Problem) GetProblem() string {
 	return ""
 }
 
+type Examination_Step struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was done, such as "log in".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What was found.
+	Detail string `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
+	// What is wrong; then nothing follows.
+	Problem       string `protobuf:"bytes,3,opt,name=problem,proto3" json:"problem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Examination_Step) Reset() {
+	*x = Examination_Step{}
+	mi := &file_sdk_proto_adapter_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Examination_Step) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Examination_Step) ProtoMessage() {}
+
+func (x *Examination_Step) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_adapter_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Examination_Step.ProtoReflect.Descriptor instead.
+func (*Examination_Step) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{6, 0}
+}
+
+func (x *Examination_Step) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Examination_Step) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *Examination_Step) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+type Examination_Item struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// -1: not known.
+	Size int64 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	// 0: not known.
+	ModifiedMs    int64 `protobuf:"varint,3,opt,name=modified_ms,json=modifiedMs,proto3" json:"modified_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Examination_Item) Reset() {
+	*x = Examination_Item{}
+	mi := &file_sdk_proto_adapter_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Examination_Item) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Examination_Item) ProtoMessage() {}
+
+func (x *Examination_Item) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_adapter_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Examination_Item.ProtoReflect.Descriptor instead.
+func (*Examination_Item) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{6, 1}
+}
+
+func (x *Examination_Item) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Examination_Item) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Examination_Item) GetModifiedMs() int64 {
+	if x != nil {
+		return x.ModifiedMs
+	}
+	return 0
+}
+
+type Examination_Rejected struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	Count         int64                  `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	Names         []string               `protobuf:"bytes,3,rep,name=names,proto3" json:"names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Examination_Rejected) Reset() {
+	*x = Examination_Rejected{}
+	mi := &file_sdk_proto_adapter_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Examination_Rejected) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Examination_Rejected) ProtoMessage() {}
+
+func (x *Examination_Rejected) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_adapter_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Examination_Rejected.ProtoReflect.Descriptor instead.
+func (*Examination_Rejected) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_adapter_proto_rawDescGZIP(), []int{6, 2}
+}
+
+func (x *Examination_Rejected) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Examination_Rejected) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Examination_Rejected) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
 var File_sdk_proto_adapter_proto protoreflect.FileDescriptor
 
 const file_sdk_proto_adapter_proto_rawDesc = "" +
@@ -2818,7 +3134,29 @@ const file_sdk_proto_adapter_proto_rawDesc = "" +
 	"\bproblems\x18\x01 \x03(\v2*.fairlead.adapter.v1.CheckResponse.ProblemR\bproblems\x1a?\n" +
 	"\aProblem\x12\x1a\n" +
 	"\bproperty\x18\x01 \x01(\tR\bproperty\x12\x18\n" +
-	"\aproblem\x18\x02 \x01(\tR\aproblem\"\xd5\x04\n" +
+	"\aproblem\x18\x02 \x01(\tR\aproblem\"_\n" +
+	"\x0eExamineRequest\x129\n" +
+	"\bendpoint\x18\x01 \x01(\v2\x1d.fairlead.adapter.v1.EndpointR\bendpoint\x12\x12\n" +
+	"\x04most\x18\x02 \x01(\x05R\x04most\"\xef\x03\n" +
+	"\vExamination\x12;\n" +
+	"\x05steps\x18\x01 \x03(\v2%.fairlead.adapter.v1.Examination.StepR\x05steps\x12\x1a\n" +
+	"\bwarnings\x18\x02 \x03(\tR\bwarnings\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\x03R\x05count\x12;\n" +
+	"\x05items\x18\x04 \x03(\v2%.fairlead.adapter.v1.Examination.ItemR\x05items\x12E\n" +
+	"\brejected\x18\x05 \x03(\v2).fairlead.adapter.v1.Examination.RejectedR\brejected\x1aL\n" +
+	"\x04Step\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x18\n" +
+	"\aproblem\x18\x03 \x01(\tR\aproblem\x1aO\n" +
+	"\x04Item\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x1f\n" +
+	"\vmodified_ms\x18\x03 \x01(\x03R\n" +
+	"modifiedMs\x1aN\n" +
+	"\bRejected\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x03R\x05count\x12\x14\n" +
+	"\x05names\x18\x03 \x03(\tR\x05names\"\xd5\x04\n" +
 	"\tToAdapter\x12>\n" +
 	"\tconfigure\x18\x01 \x01(\v2\x1e.fairlead.adapter.v1.ConfigureH\x00R\tconfigure\x122\n" +
 	"\x05lease\x18\x02 \x01(\v2\x1a.fairlead.adapter.v1.LeaseH\x00R\x05lease\x12/\n" +
@@ -2993,10 +3331,11 @@ const file_sdk_proto_adapter_proto_rawDesc = "" +
 	"\x13ARRIVAL_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fARRIVAL_ARRIVED\x10\x01\x12\x12\n" +
 	"\x0eARRIVAL_ABSENT\x10\x02\x12\x13\n" +
-	"\x0fARRIVAL_UNKNOWN\x10\x032\xfa\x01\n" +
+	"\x0fARRIVAL_UNKNOWN\x10\x032\xcc\x02\n" +
 	"\aAdapter\x12R\n" +
 	"\bDescribe\x12$.fairlead.adapter.v1.DescribeRequest\x1a .fairlead.adapter.v1.Description\x12N\n" +
-	"\x05Check\x12!.fairlead.adapter.v1.CheckRequest\x1a\".fairlead.adapter.v1.CheckResponse\x12K\n" +
+	"\x05Check\x12!.fairlead.adapter.v1.CheckRequest\x1a\".fairlead.adapter.v1.CheckResponse\x12P\n" +
+	"\aExamine\x12#.fairlead.adapter.v1.ExamineRequest\x1a .fairlead.adapter.v1.Examination\x12K\n" +
 	"\x03Run\x12\x1e.fairlead.adapter.v1.ToAdapter\x1a .fairlead.adapter.v1.FromAdapter(\x010\x01B5Z3github.com/fairlead-io/fairlead/sdk/proto;adapterpbb\x06proto3"
 
 var (
@@ -3012,7 +3351,7 @@ func file_sdk_proto_adapter_proto_rawDescGZIP() []byte {
 }
 
 var file_sdk_proto_adapter_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_sdk_proto_adapter_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_sdk_proto_adapter_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_sdk_proto_adapter_proto_goTypes = []any{
 	(Verdict)(0),                  // 0: fairlead.adapter.v1.Verdict
 	(Arrival)(0),                  // 1: fairlead.adapter.v1.Arrival
@@ -3023,101 +3362,112 @@ var file_sdk_proto_adapter_proto_goTypes = []any{
 	(*Side)(nil),                  // 6: fairlead.adapter.v1.Side
 	(*CheckRequest)(nil),          // 7: fairlead.adapter.v1.CheckRequest
 	(*CheckResponse)(nil),         // 8: fairlead.adapter.v1.CheckResponse
-	(*ToAdapter)(nil),             // 9: fairlead.adapter.v1.ToAdapter
-	(*FromAdapter)(nil),           // 10: fairlead.adapter.v1.FromAdapter
-	(*Configure)(nil),             // 11: fairlead.adapter.v1.Configure
-	(*Endpoint)(nil),              // 12: fairlead.adapter.v1.Endpoint
-	(*Ready)(nil),                 // 13: fairlead.adapter.v1.Ready
-	(*Lease)(nil),                 // 14: fairlead.adapter.v1.Lease
-	(*Poll)(nil),                  // 15: fairlead.adapter.v1.Poll
-	(*Pause)(nil),                 // 16: fairlead.adapter.v1.Pause
-	(*Recall)(nil),                // 17: fairlead.adapter.v1.Recall
-	(*Recalled)(nil),              // 18: fairlead.adapter.v1.Recalled
-	(*Item)(nil),                  // 19: fairlead.adapter.v1.Item
-	(*Listing)(nil),               // 20: fairlead.adapter.v1.Listing
-	(*Offer)(nil),                 // 21: fairlead.adapter.v1.Offer
-	(*Take)(nil),                  // 22: fairlead.adapter.v1.Take
-	(*Content)(nil),               // 23: fairlead.adapter.v1.Content
-	(*Part)(nil),                  // 24: fairlead.adapter.v1.Part
-	(*ReadFailed)(nil),            // 25: fairlead.adapter.v1.ReadFailed
-	(*Settle)(nil),                // 26: fairlead.adapter.v1.Settle
-	(*Settled)(nil),               // 27: fairlead.adapter.v1.Settled
-	(*Message)(nil),               // 28: fairlead.adapter.v1.Message
-	(*Send)(nil),                  // 29: fairlead.adapter.v1.Send
-	(*Sent)(nil),                  // 30: fairlead.adapter.v1.Sent
-	(*Probe)(nil),                 // 31: fairlead.adapter.v1.Probe
-	(*Probed)(nil),                // 32: fairlead.adapter.v1.Probed
-	(*EndpointState)(nil),         // 33: fairlead.adapter.v1.EndpointState
-	(*Drain)(nil),                 // 34: fairlead.adapter.v1.Drain
-	(*Drained)(nil),               // 35: fairlead.adapter.v1.Drained
-	(*Ping)(nil),                  // 36: fairlead.adapter.v1.Ping
-	(*Pong)(nil),                  // 37: fairlead.adapter.v1.Pong
-	(*Error)(nil),                 // 38: fairlead.adapter.v1.Error
-	(*CheckResponse_Problem)(nil), // 39: fairlead.adapter.v1.CheckResponse.Problem
-	nil,                           // 40: fairlead.adapter.v1.Item.ContextEntry
-	nil,                           // 41: fairlead.adapter.v1.Content.ContextEntry
-	nil,                           // 42: fairlead.adapter.v1.Message.ContextEntry
+	(*ExamineRequest)(nil),        // 9: fairlead.adapter.v1.ExamineRequest
+	(*Examination)(nil),           // 10: fairlead.adapter.v1.Examination
+	(*ToAdapter)(nil),             // 11: fairlead.adapter.v1.ToAdapter
+	(*FromAdapter)(nil),           // 12: fairlead.adapter.v1.FromAdapter
+	(*Configure)(nil),             // 13: fairlead.adapter.v1.Configure
+	(*Endpoint)(nil),              // 14: fairlead.adapter.v1.Endpoint
+	(*Ready)(nil),                 // 15: fairlead.adapter.v1.Ready
+	(*Lease)(nil),                 // 16: fairlead.adapter.v1.Lease
+	(*Poll)(nil),                  // 17: fairlead.adapter.v1.Poll
+	(*Pause)(nil),                 // 18: fairlead.adapter.v1.Pause
+	(*Recall)(nil),                // 19: fairlead.adapter.v1.Recall
+	(*Recalled)(nil),              // 20: fairlead.adapter.v1.Recalled
+	(*Item)(nil),                  // 21: fairlead.adapter.v1.Item
+	(*Listing)(nil),               // 22: fairlead.adapter.v1.Listing
+	(*Offer)(nil),                 // 23: fairlead.adapter.v1.Offer
+	(*Take)(nil),                  // 24: fairlead.adapter.v1.Take
+	(*Content)(nil),               // 25: fairlead.adapter.v1.Content
+	(*Part)(nil),                  // 26: fairlead.adapter.v1.Part
+	(*ReadFailed)(nil),            // 27: fairlead.adapter.v1.ReadFailed
+	(*Settle)(nil),                // 28: fairlead.adapter.v1.Settle
+	(*Settled)(nil),               // 29: fairlead.adapter.v1.Settled
+	(*Message)(nil),               // 30: fairlead.adapter.v1.Message
+	(*Send)(nil),                  // 31: fairlead.adapter.v1.Send
+	(*Sent)(nil),                  // 32: fairlead.adapter.v1.Sent
+	(*Probe)(nil),                 // 33: fairlead.adapter.v1.Probe
+	(*Probed)(nil),                // 34: fairlead.adapter.v1.Probed
+	(*EndpointState)(nil),         // 35: fairlead.adapter.v1.EndpointState
+	(*Drain)(nil),                 // 36: fairlead.adapter.v1.Drain
+	(*Drained)(nil),               // 37: fairlead.adapter.v1.Drained
+	(*Ping)(nil),                  // 38: fairlead.adapter.v1.Ping
+	(*Pong)(nil),                  // 39: fairlead.adapter.v1.Pong
+	(*Error)(nil),                 // 40: fairlead.adapter.v1.Error
+	(*CheckResponse_Problem)(nil), // 41: fairlead.adapter.v1.CheckResponse.Problem
+	(*Examination_Step)(nil),      // 42: fairlead.adapter.v1.Examination.Step
+	(*Examination_Item)(nil),      // 43: fairlead.adapter.v1.Examination.Item
+	(*Examination_Rejected)(nil),  // 44: fairlead.adapter.v1.Examination.Rejected
+	nil,                           // 45: fairlead.adapter.v1.Item.ContextEntry
+	nil,                           // 46: fairlead.adapter.v1.Content.ContextEntry
+	nil,                           // 47: fairlead.adapter.v1.Message.ContextEntry
 }
 var file_sdk_proto_adapter_proto_depIdxs = []int32{
 	6,  // 0: fairlead.adapter.v1.Description.receive:type_name -> fairlead.adapter.v1.Side
 	6,  // 1: fairlead.adapter.v1.Description.send:type_name -> fairlead.adapter.v1.Side
-	39, // 2: fairlead.adapter.v1.CheckResponse.problems:type_name -> fairlead.adapter.v1.CheckResponse.Problem
-	11, // 3: fairlead.adapter.v1.ToAdapter.configure:type_name -> fairlead.adapter.v1.Configure
-	14, // 4: fairlead.adapter.v1.ToAdapter.lease:type_name -> fairlead.adapter.v1.Lease
-	15, // 5: fairlead.adapter.v1.ToAdapter.poll:type_name -> fairlead.adapter.v1.Poll
-	22, // 6: fairlead.adapter.v1.ToAdapter.take:type_name -> fairlead.adapter.v1.Take
-	26, // 7: fairlead.adapter.v1.ToAdapter.settle:type_name -> fairlead.adapter.v1.Settle
-	29, // 8: fairlead.adapter.v1.ToAdapter.send:type_name -> fairlead.adapter.v1.Send
-	31, // 9: fairlead.adapter.v1.ToAdapter.probe:type_name -> fairlead.adapter.v1.Probe
-	34, // 10: fairlead.adapter.v1.ToAdapter.drain:type_name -> fairlead.adapter.v1.Drain
-	36, // 11: fairlead.adapter.v1.ToAdapter.ping:type_name -> fairlead.adapter.v1.Ping
-	16, // 12: fairlead.adapter.v1.ToAdapter.pause:type_name -> fairlead.adapter.v1.Pause
-	17, // 13: fairlead.adapter.v1.ToAdapter.recall:type_name -> fairlead.adapter.v1.Recall
-	13, // 14: fairlead.adapter.v1.FromAdapter.ready:type_name -> fairlead.adapter.v1.Ready
-	20, // 15: fairlead.adapter.v1.FromAdapter.listing:type_name -> fairlead.adapter.v1.Listing
-	21, // 16: fairlead.adapter.v1.FromAdapter.offer:type_name -> fairlead.adapter.v1.Offer
-	23, // 17: fairlead.adapter.v1.FromAdapter.content:type_name -> fairlead.adapter.v1.Content
-	25, // 18: fairlead.adapter.v1.FromAdapter.read_failed:type_name -> fairlead.adapter.v1.ReadFailed
-	27, // 19: fairlead.adapter.v1.FromAdapter.settled:type_name -> fairlead.adapter.v1.Settled
-	30, // 20: fairlead.adapter.v1.FromAdapter.sent:type_name -> fairlead.adapter.v1.Sent
-	32, // 21: fairlead.adapter.v1.FromAdapter.probed:type_name -> fairlead.adapter.v1.Probed
-	33, // 22: fairlead.adapter.v1.FromAdapter.endpoint_state:type_name -> fairlead.adapter.v1.EndpointState
-	35, // 23: fairlead.adapter.v1.FromAdapter.drained:type_name -> fairlead.adapter.v1.Drained
-	37, // 24: fairlead.adapter.v1.FromAdapter.pong:type_name -> fairlead.adapter.v1.Pong
-	18, // 25: fairlead.adapter.v1.FromAdapter.recalled:type_name -> fairlead.adapter.v1.Recalled
-	12, // 26: fairlead.adapter.v1.Configure.endpoints:type_name -> fairlead.adapter.v1.Endpoint
-	33, // 27: fairlead.adapter.v1.Ready.rejected:type_name -> fairlead.adapter.v1.EndpointState
-	38, // 28: fairlead.adapter.v1.Recalled.error:type_name -> fairlead.adapter.v1.Error
-	40, // 29: fairlead.adapter.v1.Item.context:type_name -> fairlead.adapter.v1.Item.ContextEntry
-	19, // 30: fairlead.adapter.v1.Listing.items:type_name -> fairlead.adapter.v1.Item
-	19, // 31: fairlead.adapter.v1.Offer.item:type_name -> fairlead.adapter.v1.Item
-	23, // 32: fairlead.adapter.v1.Offer.content:type_name -> fairlead.adapter.v1.Content
-	41, // 33: fairlead.adapter.v1.Content.context:type_name -> fairlead.adapter.v1.Content.ContextEntry
-	24, // 34: fairlead.adapter.v1.Content.parts:type_name -> fairlead.adapter.v1.Part
-	38, // 35: fairlead.adapter.v1.ReadFailed.error:type_name -> fairlead.adapter.v1.Error
-	0,  // 36: fairlead.adapter.v1.Settle.verdict:type_name -> fairlead.adapter.v1.Verdict
-	38, // 37: fairlead.adapter.v1.Settled.error:type_name -> fairlead.adapter.v1.Error
-	42, // 38: fairlead.adapter.v1.Message.context:type_name -> fairlead.adapter.v1.Message.ContextEntry
-	24, // 39: fairlead.adapter.v1.Message.parts:type_name -> fairlead.adapter.v1.Part
-	28, // 40: fairlead.adapter.v1.Send.message:type_name -> fairlead.adapter.v1.Message
-	38, // 41: fairlead.adapter.v1.Sent.error:type_name -> fairlead.adapter.v1.Error
-	28, // 42: fairlead.adapter.v1.Probe.message:type_name -> fairlead.adapter.v1.Message
-	1,  // 43: fairlead.adapter.v1.Probed.arrival:type_name -> fairlead.adapter.v1.Arrival
-	38, // 44: fairlead.adapter.v1.Probed.error:type_name -> fairlead.adapter.v1.Error
-	2,  // 45: fairlead.adapter.v1.EndpointState.state:type_name -> fairlead.adapter.v1.EndpointState.State
-	38, // 46: fairlead.adapter.v1.EndpointState.error:type_name -> fairlead.adapter.v1.Error
-	3,  // 47: fairlead.adapter.v1.Error.kind:type_name -> fairlead.adapter.v1.Error.Kind
-	4,  // 48: fairlead.adapter.v1.Adapter.Describe:input_type -> fairlead.adapter.v1.DescribeRequest
-	7,  // 49: fairlead.adapter.v1.Adapter.Check:input_type -> fairlead.adapter.v1.CheckRequest
-	9,  // 50: fairlead.adapter.v1.Adapter.Run:input_type -> fairlead.adapter.v1.ToAdapter
-	5,  // 51: fairlead.adapter.v1.Adapter.Describe:output_type -> fairlead.adapter.v1.Description
-	8,  // 52: fairlead.adapter.v1.Adapter.Check:output_type -> fairlead.adapter.v1.CheckResponse
-	10, // 53: fairlead.adapter.v1.Adapter.Run:output_type -> fairlead.adapter.v1.FromAdapter
-	51, // [51:54] is the sub-list for method output_type
-	48, // [48:51] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	41, // 2: fairlead.adapter.v1.CheckResponse.problems:type_name -> fairlead.adapter.v1.CheckResponse.Problem
+	14, // 3: fairlead.adapter.v1.ExamineRequest.endpoint:type_name -> fairlead.adapter.v1.Endpoint
+	42, // 4: fairlead.adapter.v1.Examination.steps:type_name -> fairlead.adapter.v1.Examination.Step
+	43, // 5: fairlead.adapter.v1.Examination.items:type_name -> fairlead.adapter.v1.Examination.Item
+	44, // 6: fairlead.adapter.v1.Examination.rejected:type_name -> fairlead.adapter.v1.Examination.Rejected
+	13, // 7: fairlead.adapter.v1.ToAdapter.configure:type_name -> fairlead.adapter.v1.Configure
+	16, // 8: fairlead.adapter.v1.ToAdapter.lease:type_name -> fairlead.adapter.v1.Lease
+	17, // 9: fairlead.adapter.v1.ToAdapter.poll:type_name -> fairlead.adapter.v1.Poll
+	24, // 10: fairlead.adapter.v1.ToAdapter.take:type_name -> fairlead.adapter.v1.Take
+	28, // 11: fairlead.adapter.v1.ToAdapter.settle:type_name -> fairlead.adapter.v1.Settle
+	31, // 12: fairlead.adapter.v1.ToAdapter.send:type_name -> fairlead.adapter.v1.Send
+	33, // 13: fairlead.adapter.v1.ToAdapter.probe:type_name -> fairlead.adapter.v1.Probe
+	36, // 14: fairlead.adapter.v1.ToAdapter.drain:type_name -> fairlead.adapter.v1.Drain
+	38, // 15: fairlead.adapter.v1.ToAdapter.ping:type_name -> fairlead.adapter.v1.Ping
+	18, // 16: fairlead.adapter.v1.ToAdapter.pause:type_name -> fairlead.adapter.v1.Pause
+	19, // 17: fairlead.adapter.v1.ToAdapter.recall:type_name -> fairlead.adapter.v1.Recall
+	15, // 18: fairlead.adapter.v1.FromAdapter.ready:type_name -> fairlead.adapter.v1.Ready
+	22, // 19: fairlead.adapter.v1.FromAdapter.listing:type_name -> fairlead.adapter.v1.Listing
+	23, // 20: fairlead.adapter.v1.FromAdapter.offer:type_name -> fairlead.adapter.v1.Offer
+	25, // 21: fairlead.adapter.v1.FromAdapter.content:type_name -> fairlead.adapter.v1.Content
+	27, // 22: fairlead.adapter.v1.FromAdapter.read_failed:type_name -> fairlead.adapter.v1.ReadFailed
+	29, // 23: fairlead.adapter.v1.FromAdapter.settled:type_name -> fairlead.adapter.v1.Settled
+	32, // 24: fairlead.adapter.v1.FromAdapter.sent:type_name -> fairlead.adapter.v1.Sent
+	34, // 25: fairlead.adapter.v1.FromAdapter.probed:type_name -> fairlead.adapter.v1.Probed
+	35, // 26: fairlead.adapter.v1.FromAdapter.endpoint_state:type_name -> fairlead.adapter.v1.EndpointState
+	37, // 27: fairlead.adapter.v1.FromAdapter.drained:type_name -> fairlead.adapter.v1.Drained
+	39, // 28: fairlead.adapter.v1.FromAdapter.pong:type_name -> fairlead.adapter.v1.Pong
+	20, // 29: fairlead.adapter.v1.FromAdapter.recalled:type_name -> fairlead.adapter.v1.Recalled
+	14, // 30: fairlead.adapter.v1.Configure.endpoints:type_name -> fairlead.adapter.v1.Endpoint
+	35, // 31: fairlead.adapter.v1.Ready.rejected:type_name -> fairlead.adapter.v1.EndpointState
+	40, // 32: fairlead.adapter.v1.Recalled.error:type_name -> fairlead.adapter.v1.Error
+	45, // 33: fairlead.adapter.v1.Item.context:type_name -> fairlead.adapter.v1.Item.ContextEntry
+	21, // 34: fairlead.adapter.v1.Listing.items:type_name -> fairlead.adapter.v1.Item
+	21, // 35: fairlead.adapter.v1.Offer.item:type_name -> fairlead.adapter.v1.Item
+	25, // 36: fairlead.adapter.v1.Offer.content:type_name -> fairlead.adapter.v1.Content
+	46, // 37: fairlead.adapter.v1.Content.context:type_name -> fairlead.adapter.v1.Content.ContextEntry
+	26, // 38: fairlead.adapter.v1.Content.parts:type_name -> fairlead.adapter.v1.Part
+	40, // 39: fairlead.adapter.v1.ReadFailed.error:type_name -> fairlead.adapter.v1.Error
+	0,  // 40: fairlead.adapter.v1.Settle.verdict:type_name -> fairlead.adapter.v1.Verdict
+	40, // 41: fairlead.adapter.v1.Settled.error:type_name -> fairlead.adapter.v1.Error
+	47, // 42: fairlead.adapter.v1.Message.context:type_name -> fairlead.adapter.v1.Message.ContextEntry
+	26, // 43: fairlead.adapter.v1.Message.parts:type_name -> fairlead.adapter.v1.Part
+	30, // 44: fairlead.adapter.v1.Send.message:type_name -> fairlead.adapter.v1.Message
+	40, // 45: fairlead.adapter.v1.Sent.error:type_name -> fairlead.adapter.v1.Error
+	30, // 46: fairlead.adapter.v1.Probe.message:type_name -> fairlead.adapter.v1.Message
+	1,  // 47: fairlead.adapter.v1.Probed.arrival:type_name -> fairlead.adapter.v1.Arrival
+	40, // 48: fairlead.adapter.v1.Probed.error:type_name -> fairlead.adapter.v1.Error
+	2,  // 49: fairlead.adapter.v1.EndpointState.state:type_name -> fairlead.adapter.v1.EndpointState.State
+	40, // 50: fairlead.adapter.v1.EndpointState.error:type_name -> fairlead.adapter.v1.Error
+	3,  // 51: fairlead.adapter.v1.Error.kind:type_name -> fairlead.adapter.v1.Error.Kind
+	4,  // 52: fairlead.adapter.v1.Adapter.Describe:input_type -> fairlead.adapter.v1.DescribeRequest
+	7,  // 53: fairlead.adapter.v1.Adapter.Check:input_type -> fairlead.adapter.v1.CheckRequest
+	9,  // 54: fairlead.adapter.v1.Adapter.Examine:input_type -> fairlead.adapter.v1.ExamineRequest
+	11, // 55: fairlead.adapter.v1.Adapter.Run:input_type -> fairlead.adapter.v1.ToAdapter
+	5,  // 56: fairlead.adapter.v1.Adapter.Describe:output_type -> fairlead.adapter.v1.Description
+	8,  // 57: fairlead.adapter.v1.Adapter.Check:output_type -> fairlead.adapter.v1.CheckResponse
+	10, // 58: fairlead.adapter.v1.Adapter.Examine:output_type -> fairlead.adapter.v1.Examination
+	12, // 59: fairlead.adapter.v1.Adapter.Run:output_type -> fairlead.adapter.v1.FromAdapter
+	56, // [56:60] is the sub-list for method output_type
+	52, // [52:56] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_sdk_proto_adapter_proto_init() }
@@ -3125,7 +3475,7 @@ func file_sdk_proto_adapter_proto_init() {
 	if File_sdk_proto_adapter_proto != nil {
 		return
 	}
-	file_sdk_proto_adapter_proto_msgTypes[5].OneofWrappers = []any{
+	file_sdk_proto_adapter_proto_msgTypes[7].OneofWrappers = []any{
 		(*ToAdapter_Configure)(nil),
 		(*ToAdapter_Lease)(nil),
 		(*ToAdapter_Poll)(nil),
@@ -3138,7 +3488,7 @@ func file_sdk_proto_adapter_proto_init() {
 		(*ToAdapter_Pause)(nil),
 		(*ToAdapter_Recall)(nil),
 	}
-	file_sdk_proto_adapter_proto_msgTypes[6].OneofWrappers = []any{
+	file_sdk_proto_adapter_proto_msgTypes[8].OneofWrappers = []any{
 		(*FromAdapter_Ready)(nil),
 		(*FromAdapter_Listing)(nil),
 		(*FromAdapter_Offer)(nil),
@@ -3152,7 +3502,7 @@ func file_sdk_proto_adapter_proto_init() {
 		(*FromAdapter_Pong)(nil),
 		(*FromAdapter_Recalled)(nil),
 	}
-	file_sdk_proto_adapter_proto_msgTypes[20].OneofWrappers = []any{
+	file_sdk_proto_adapter_proto_msgTypes[22].OneofWrappers = []any{
 		(*Part_Inline)(nil),
 		(*Part_Spooled)(nil),
 	}
@@ -3162,7 +3512,7 @@ func file_sdk_proto_adapter_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdk_proto_adapter_proto_rawDesc), len(file_sdk_proto_adapter_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   39,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -43,6 +43,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	Adapter_Describe_FullMethodName = "/fairlead.adapter.v1.Adapter/Describe"
 	Adapter_Check_FullMethodName    = "/fairlead.adapter.v1.Adapter/Check"
+	Adapter_Examine_FullMethodName  = "/fairlead.adapter.v1.Adapter/Examine"
 	Adapter_Run_FullMethodName      = "/fairlead.adapter.v1.Adapter/Run"
 )
 
@@ -56,6 +57,9 @@ type AdapterClient interface {
 	// Check validates one endpoint's properties as Configure would, without side
 	// effects. References to secrets may stand in them unresolved.
 	Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (*CheckResponse, error)
+	// Examine opens one endpoint, looks at what is there, and closes it. It changes
+	// nothing at the partner's. References to secrets are resolved. Not used beside Run.
+	Examine(ctx context.Context, in *ExamineRequest, opts ...grpc.CallOption) (*Examination, error)
 	// Run is opened once per process.
 	Run(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ToAdapter, FromAdapter], error)
 }
@@ -88,6 +92,16 @@ func (c *adapterClient) Check(ctx context.Context, in *CheckRequest, opts ...grp
 	return out, nil
 }
 
+func (c *adapterClient) Examine(ctx context.Context, in *ExamineRequest, opts ...grpc.CallOption) (*Examination, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Examination)
+	err := c.cc.Invoke(ctx, Adapter_Examine_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adapterClient) Run(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ToAdapter, FromAdapter], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Adapter_ServiceDesc.Streams[0], Adapter_Run_FullMethodName, cOpts...)
@@ -111,6 +125,9 @@ type AdapterServer interface {
 	// Check validates one endpoint's properties as Configure would, without side
 	// effects. References to secrets may stand in them unresolved.
 	Check(context.Context, *CheckRequest) (*CheckResponse, error)
+	// Examine opens one endpoint, looks at what is there, and closes it. It changes
+	// nothing at the partner's. References to secrets are resolved. Not used beside Run.
+	Examine(context.Context, *ExamineRequest) (*Examination, error)
 	// Run is opened once per process.
 	Run(grpc.BidiStreamingServer[ToAdapter, FromAdapter]) error
 	mustEmbedUnimplementedAdapterServer()
@@ -128,6 +145,9 @@ func (UnimplementedAdapterServer) Describe(context.Context, *DescribeRequest) (*
 }
 func (UnimplementedAdapterServer) Check(context.Context, *CheckRequest) (*CheckResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Check not implemented")
+}
+func (UnimplementedAdapterServer) Examine(context.Context, *ExamineRequest) (*Examination, error) {
+	return nil, status.Error(codes.Unimplemented, "method Examine not implemented")
 }
 func (UnimplementedAdapterServer) Run(grpc.BidiStreamingServer[ToAdapter, FromAdapter]) error {
 	return status.Error(codes.Unimplemented, "method Run not implemented")
@@ -189,6 +209,24 @@ func _Adapter_Check_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Adapter_Examine_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExamineRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdapterServer).Examine(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Adapter_Examine_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdapterServer).Examine(ctx, req.(*ExamineRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Adapter_Run_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(AdapterServer).Run(&grpc.GenericServerStream[ToAdapter, FromAdapter]{ServerStream: stream})
 }
@@ -210,6 +248,10 @@ var Adapter_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Check",
 			Handler:    _Adapter_Check_Handler,
+		},
+		{
+			MethodName: "Examine",
+			Handler:    _Adapter_Examine_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

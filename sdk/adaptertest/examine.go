@@ -1,0 +1,34 @@
+package adaptertest
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/fairlead-io/fairlead/sdk"
+	"github.com/fairlead-io/fairlead/sdk/internal/inproc"
+	adapterpb "github.com/fairlead-io/fairlead/sdk/proto"
+)
+
+// examineMost is how many names Examine asks for.
+const examineMost = 3
+
+// Examine has the adapter look at an endpoint with these properties, as `fairlead
+// validate --live` does with `--items 3`, and returns what it says: see [sdk.Examiner].
+func Examine(t testing.TB, a sdk.Adapter, receive bool, properties any) *adapterpb.Examination {
+	t.Helper()
+	data, err := json.Marshal(properties)
+	if err != nil {
+		t.Fatalf("properties: %v", err)
+	}
+	srv, err := inproc.NewServer(a, inproc.Options{Exit: func(int) {}, Log: testLogger(t)})
+	if err != nil {
+		t.Fatalf("adapter is declared wrongly: %v", err)
+	}
+	found, err := srv.Examine(t.Context(), &adapterpb.ExamineRequest{
+		Endpoint: &adapterpb.Endpoint{Name: "examined", Receive: receive, Properties: data, MaxInFlight: 1}, Most: examineMost,
+	})
+	if err != nil {
+		t.Fatalf("examine: %v", err)
+	}
+	return found
+}
