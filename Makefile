@@ -55,7 +55,7 @@ test-short:
 # servers: unpack the real servers that tests use, where that is possible
 servers:
 	@if [ "$$(id -u)" = 0 ] && [ -x "$(SERVERS)/install" ]; then \
-		"$(SERVERS)/install" vsftpd proftpd dovecot nats sshd; \
+		"$(SERVERS)/install" vsftpd proftpd pureftpd pyftpd dovecot nats sshd; \
 	else \
 		echo "servers: not root, or no scripts in $(SERVERS): tests against real servers are skipped if those are missing"; \
 	fi
