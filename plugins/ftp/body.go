@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	ftpclient "github.com/jlaffaye/ftp"
 
@@ -20,7 +19,7 @@ func (s *source) Open(ctx context.Context, item sdk.Item) (*sdk.Content, error) 
 	if !ok {
 		return nil, fmt.Errorf("open %s: the item is not one of this location's listing", item.Key)
 	}
-	if strings.ContainsAny(f.name, "\r\n\x00") {
+	if unsendable(f.name) {
 		return nil, sdk.Permanent(fmt.Errorf("the name %q has a line break or a NUL, which no FTP command can carry; rename the file", f.name))
 	}
 	s.times.take(f)

@@ -95,7 +95,7 @@ func (s *session) listNames(dir string) (entries []entry, below []string, err er
 		return nil, nil, err
 	}
 	for i, name := range names {
-		if sizes[i] < 0 {
+		if sizes[i] < 0 && !unsendable(name) {
 			err := s.ftp.ChangeDir(join(dir, name))
 			if err == nil {
 				below = append(below, name)
@@ -119,6 +119,10 @@ func (s *session) sizes(dir string, names []string) ([]int64, error) {
 		return exchange{
 			lines: []string{"SIZE " + target},
 			run: func() error {
+				if unsendable(target) {
+					sizes[i] = -1
+					return nil
+				}
 				f, err := s.lookSIZE(target)
 				sizes[i] = f.size
 				if !f.exists {

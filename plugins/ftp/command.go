@@ -20,7 +20,7 @@ const replyMax = 256 << 10
 // nothing of what follows it is taken from the library.
 func (s *session) command(format string, args ...any) (code int, text string, err error) {
 	line := fmt.Sprintf(format, args...)
-	if strings.ContainsAny(line, "\r\n\x00") {
+	if unsendable(line) {
 		return 0, "", found("a command must not contain a line break or a NUL: %q", line)
 	}
 	if len(s.control.said) > 0 {
@@ -49,6 +49,11 @@ func (s *session) command(format string, args ...any) (code int, text string, er
 	}
 	return code, text, nil
 }
+
+// unsendable reports whether no command can carry the text. A file of such a name is
+// listed without a question to the server, lest it hold up all others, and its reading
+// says what is wrong.
+func unsendable(text string) bool { return strings.ContainsAny(text, "\r\n\x00") }
 
 // byteReader returns one byte at a time.
 type byteReader struct{ io.Reader }

@@ -152,7 +152,7 @@ func fromMLSD(lines []string) ([]entry, error) {
 func parseMLSD(line string) (e entry, regular bool, err error) {
 	facts, name, ok := strings.Cut(line, " ")
 	if !ok || name == "" || facts != "" && !strings.HasSuffix(facts, ";") {
-		return entry{}, false, found("line %q is not in the form of MLSD; set listing: list", line)
+		return entry{}, false, found("line %q is not in the form of MLSD; set listing: list, or, if it is the rest of a name with a line break, rename that file", line)
 	}
 	e, kind := entry{name: name, size: -1}, "file"
 	for fact := range strings.SplitSeq(strings.TrimSuffix(facts, ";"), ";") {
@@ -222,7 +222,7 @@ func (s *session) fromLIST(parsed []*ftpclient.Entry, lines []string) ([]entry, 
 			if len(parsed) == 0 && len(lost) > 0 && s.end.props.Listing != listingLIST {
 				return nil, s.useNames(sample(lost))
 			}
-			return nil, found("the server's LIST is not understood: %q is not in it; its lines look like %q; try listing: nlst", name, sample(lost))
+			return nil, found("the server's LIST is not understood: %q is not in it; its lines look like %q; try listing: nlst, or, if it is the rest of a name with a line break, rename that file", name, sample(lost))
 		}
 	}
 	return entries, nil

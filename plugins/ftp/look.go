@@ -50,7 +50,7 @@ func (s *session) look(dir, name string) (fact, error) {
 // modified asks for the exact time of a file. It is zero if the server does not
 // know the command MDTM.
 func (s *session) modified(dir, name string) (t time.Time, exists bool, err error) {
-	if !s.ftp.IsGetTimeSupported() {
+	if !s.ftp.IsGetTimeSupported() || unsendable(name) {
 		return time.Time{}, true, nil
 	}
 	target := join(dir, name)
