@@ -365,3 +365,19 @@ func TestLargeDirectoryIsListedWhole(t *testing.T) {
 		t.Errorf("listed %d of %d files", got, n)
 	}
 }
+
+// Two files of the longest name there is, one after the other: neither is lost and
+// neither stays behind.
+func TestLongestNameIsMovedThoughItIsTaken(t *testing.T) {
+	dir, name := t.TempDir(), strings.Repeat("x", 255)
+	s := newSource(t, dir, map[string]any{"after_delivery": "move", "move_to": "done"})
+	for _, content := range []string{"first", "second"} {
+		write(t, dir, name, content)
+		if err := s.Settle(t.Context(), one(t, s)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := names(t, filepath.Join(dir, "done")); len(got) != 2 {
+		t.Errorf("moved are %d files, want 2", len(got))
+	}
+}

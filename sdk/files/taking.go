@@ -8,6 +8,7 @@ import (
 	"path"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/fairlead-io/fairlead/sdk"
 )
@@ -148,10 +149,16 @@ func usable(r rune) rune {
 }
 
 // Marked is another name for a file whose name is taken where it is moved: made from
-// its key, so that it is the same at every attempt.
+// its key, so that it is the same at every attempt. The end of a very long name makes
+// room for the mark.
 func Marked(base, key string) string {
-	mark := sha256.Sum256([]byte(key))
-	return base + "." + hex.EncodeToString(mark[:6])
+	sum := sha256.Sum256([]byte(key))
+	mark := "." + hex.EncodeToString(sum[:6])
+	for len(base)+len(mark) > nameMax {
+		_, last := utf8.DecodeLastRuneInString(base)
+		base = base[:len(base)-last]
+	}
+	return base + mark
 }
 
 // ErrTaken says that a name and its [Marked] form are both taken.
