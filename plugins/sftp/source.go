@@ -413,12 +413,15 @@ func (s *source) Settle(ctx context.Context, item sdk.Item) error {
 			return err
 		}
 		from := s.path(l)
-		if s.props.AfterDelivery == files.AfterMove {
+		switch s.props.AfterDelivery {
+		case files.AfterDelete:
+			if err := c.Remove(from); err != nil {
+				return fmt.Errorf("delete %s: %w%s", printable(from), err, rights(err))
+			}
+		case files.AfterMove:
 			if err := s.move(c, l, from, item); err != nil {
 				return err
 			}
-		} else if err := c.Remove(from); err != nil {
-			return fmt.Errorf("delete %s: %w%s", printable(from), err, rights(err))
 		}
 		s.claims.Forget(l.name, s.versioned(l))
 		s.removeDone(c, l)
