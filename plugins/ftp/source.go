@@ -125,12 +125,16 @@ func (s *source) list(ctx context.Context) ([]file, error) {
 	return listed, err
 }
 
-// namesBelow returns a function that lists a directory below the given one, each once.
+// namesBelow returns a function that lists a directory below the given one, each once. One
+// that was taken away has no names.
 func namesBelow(c *session, dir string) func(below string) (map[string]bool, error) {
 	known := map[string]map[string]bool{}
 	return func(below string) (map[string]bool, error) {
 		if known[below] == nil {
 			names, err := c.names(path.Clean(join(dir, below)))
+			if below != "." && isMissing(err) {
+				names, err = map[string]bool{}, stillThere(c, dir, below, err)
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -170,8 +174,11 @@ func (s *source) walk(ctx context.Context, c *session, root string) (matching []
 // stillThere returns an error for a subdirectory that cannot be entered, unless it was
 // taken away since the listing of the one above: servers answer the same to both.
 func stillThere(c *session, root, dir string, refusal error) error {
-	above, base := path.Split(join(root, dir))
-	_, below, err := c.listBoth(path.Clean(above))
+	above, base := path.Dir(dir), path.Base(dir)
+	_, below, err := c.listBoth(path.Clean(join(root, above)))
+	if above != "." && isMissing(err) {
+		return stillThere(c, root, above, err) // which went with it
+	}
 	if err != nil {
 		return err
 	}
