@@ -161,3 +161,50 @@ func noise(n int) []byte {
 	}
 	return out
 }
+
+// BenchmarkListLarge lists a directory of 100,000 files: by the source, and by reading
+// the directory and asking for each file that its pattern takes, in turn.
+func BenchmarkListLarge(b *testing.B) {
+	const files = 100_000
+	dir := b.TempDir()
+	for i := range files {
+		write(b, dir, fmt.Sprintf("file-%06d", i), "")
+	}
+	for pattern, want := range map[string]int{"*": files, "file-000*": 1000} {
+		b.Run(pattern, func(b *testing.B) {
+			src := newSource(b, dir, map[string]any{"pattern": pattern})
+			var plain, ours []time.Duration
+			for b.Loop() {
+				began := time.Now()
+				if n := listPlainly(b, dir, pattern); n != want {
+					b.Fatalf("%d files by the plain loop, want %d", n, want)
+				}
+				plain = append(plain, time.Since(began))
+				began = time.Now()
+				if n := len(list(b, src)); n != want {
+					b.Fatalf("%d files, want %d", n, want)
+				}
+				ours = append(ours, time.Since(began))
+			}
+			b.ReportMetric(float64(median(plain).Milliseconds()), "plain-ms")
+			b.ReportMetric(float64(median(ours).Milliseconds()), "ms")
+			b.ReportMetric(median(plain).Seconds()/median(ours).Seconds(), "ratio")
+		})
+	}
+}
+
+func listPlainly(b *testing.B, dir, pattern string) (n int) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, e := range entries {
+		if ok, _ := filepath.Match(pattern, e.Name()); !ok {
+			continue
+		}
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
+			n++
+		}
+	}
+	return n
+}
