@@ -7,10 +7,10 @@ import (
 	"slices"
 	"testing"
 	"time"
-
+)
 
 // BenchmarkListLarge lists a directory of 100,000 files of OpenSSH by the client library
-)
+// alone and by the adapter, in turn, each on a connection that is there already.
 func BenchmarkListLarge(b *testing.B) {
 	const files = 100_000
 	dir, props := startOpenSSH(b)
