@@ -32,17 +32,25 @@ func everyFault(t *testing.T, test func(t *testing.T, m *meddler, s *testServer,
 		for name, f := range faults {
 			t.Run(fmt.Sprintf("%s, MLSD %t", name, mlsd), func(t *testing.T) {
 				t.Parallel()
+				patience := "200ms"
 				for at := 0; ; at++ {
 					if at > faultSteps {
 						t.Fatal("never came to its end")
 					}
 					s := startServer(t, ftpd.Config{DisableMLSD: !mlsd})
 					m := newMeddler(t, s.Addr(), at, f)
+					m.patience = patience
 					where := func() string { return fmt.Sprintf("reply %d, to %q", at, m.victim()) }
 					err := within(t, testWait, func() error { return test(t, m, s, where) })
 					waitFor(t, "the client's connections to end", func() bool { return m.connections() == 0 })
 					if n := m.taken(); n > floodMax {
 						t.Errorf("%s: %d bytes of an endless reply were read", where(), n)
+					}
+					if m.victim() == "" && err != nil && patience == "200ms" {
+						// A busy machine; what nobody spoils may take longer.
+						patience = "20s"
+						at--
+						continue
 					}
 					if m.victim() == "" {
 						if err != nil {
@@ -82,7 +90,7 @@ func checkFaultError(t *testing.T, host, where string, err error) {
 func TestSendSurvivesEveryFaultAtEveryReply(t *testing.T) {
 	everyFault(t, func(t *testing.T, m *meddler, s *testServer, where func() string) error {
 		props := with(s.props, "name", "{{ftp.name}}", "if_exists", "rename", "checksum", "sha256")
-		k := newSink(t, with(props, "address", m.addr, "timeout", "200ms"))
+		k := newSink(t, with(props, "address", m.addr, "timeout", m.patience))
 		message := newMessage(t, []byte("five!"), "ftp.name", "a")
 		first := k.Send(testContext(t), message)
 		there := len(filesOf(t, s.Dir, "five!"))
@@ -128,7 +136,7 @@ func TestReceiveSurvivesEveryFaultAtEveryReply(t *testing.T) {
 		if err := os.Chtimes(filepath.Join(s.Dir, "a"), past, past); err != nil {
 			t.Error(err)
 		}
-		src := newSource(t, with(s.props, "address", m.addr, "timeout", "200ms", "stable_for", "0s"))
+		src := newSource(t, with(s.props, "address", m.addr, "timeout", m.patience, "stable_for", "0s"))
 		defer src.Close()
 		key, settling, err := takeOne(t, src, where)
 		src.Close()

@@ -17,6 +17,8 @@ type meddler struct {
 	addr   string
 	server string
 	fault  fault
+	// patience is the client's time-out.
+	patience string
 
 	mu      sync.Mutex
 	left    int    // replies that pass before the spoilt one
