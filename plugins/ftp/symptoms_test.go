@@ -229,6 +229,65 @@ func TestSymptomHandshakeThatIsNotAnsweredHangs(t *testing.T) {
 	}
 }
 
+// jlaffaye/ftp#117, #148, #241, #112, #173, rclone/rclone#3086: the client waited for ever
+// for the greeting of a silent server, in LIST, and for the reply that ends a transfer,
+// because a time-out of the dial covers the dial alone. Each wait has one here.
+func TestSymptomSilentServerIsWaitedForForEver(t *testing.T) {
+	hang := func(c *scriptedConn, _ string) { c.hang() }
+	begun := func(text string) handler { // all of it comes, but for the end
+		return func(c *scriptedConn, _ string) {
+			c.say("150 here it comes")
+			data, err := c.data.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprint(data, text)
+			if text == "" {
+				_, _ = io.Copy(io.Discard, data)
+			}
+			data.Close()
+			c.hang()
+		}
+	}
+	stalled := func(c *scriptedConn, _ string) { // the data connection is open, and nothing comes
+		c.say("150 here it comes")
+		if data, err := c.data.Accept(); err == nil {
+			defer data.Close()
+		}
+		c.hang()
+	}
+	entry := "type=file;size=5;modify=20260105103300; a\r\n"
+	for name, handlers := range map[string]map[string]handler{
+		"greeting":              {"": hang},
+		"no reply to MLSD":      {"MLSD": hang},
+		"nothing of a listing":  {"MLSD": stalled},
+		"a listing has no end":  {"MLSD": begun(entry)},
+		"no reply to RETR":      {"MLSD": sends(entry), "RETR": hang},
+		"nothing of a file":     {"MLSD": sends(entry), "RETR": stalled},
+		"a file has no end":     {"MLSD": sends(entry), "RETR": begun("five!")},
+		"an upload has no end":  {"MLSD": sends(""), "STOR": begun("")},
+		"no reply to an upload": {"MLSD": sends(""), "STOR": hang},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startScripted(t, "MLST type*;size*;modify*;", handlers)
+			props := s.props("timeout", "150ms")
+			src := newSource(t, props)
+			err := within(t, 5*time.Second, func() error {
+				items, err := src.List(testContext(t))
+				if err != nil || len(items) == 0 {
+					return err
+				}
+				_, err = read(t, src, items[0])
+				return err
+			})
+			if err == nil {
+				err = within(t, 5*time.Second, func() error { return newSink(t, props).Send(testContext(t), newMessage(t, []byte("five!"))) })
+			}
+			mustContain(t, err, s.addr, "timeout")
+		})
+	}
+}
+
 // jlaffaye/ftp#435, #203, secsy/goftp#49: servers that want the TLS session of the control
 // connection resumed on data connections refuse clients that do not, under TLS 1.2 and 1.3.
 func TestSymptomSessionReuseIsRequired(t *testing.T) {
