@@ -22,14 +22,16 @@ import (
 //
 // Examine is called once, right after the endpoint was opened, and nothing but Close
 // after it; other nodes may serve the same endpoint meanwhile. It must change nothing at
-// the other side. It returns what ended it; what it has noted until then is shown, too.
+// the other side, unless [Examination.WriteTest] allows it. It returns what ended it; what
+// it has noted until then is shown, too.
 type Examiner interface {
 	Examine(ctx context.Context, x *Examination) error
 }
 
 // Examination gathers what an [Examiner] finds. Several goroutines may use it.
 type Examination struct {
-	most int
+	most      int
+	writeTest bool
 
 	mu       sync.Mutex
 	found    *adapterpb.Examination
@@ -42,6 +44,10 @@ const maxReasons = 50
 func newExamination(most int) *Examination {
 	return &Examination{most: max(most, 0), found: &adapterpb.Examination{}, rejected: map[string]*adapterpb.Examination_Rejected{}}
 }
+
+// WriteTest says that the operator allows a sink to write something that is no message,
+// under a name that no consumer takes, and to take it away again.
+func (x *Examination) WriteTest() bool { return x.writeTest }
 
 // Step notes that something was done, such as "log in", and what was found, such as
 // the server's greeting. Neither may hold a secret.
@@ -122,6 +128,7 @@ func (s *server) Examine(ctx context.Context, r *adapterpb.ExamineRequest) (*ada
 		return nil, status.Error(codes.FailedPrecondition, "Examine beside Run: this process serves endpoints")
 	}
 	x := newExamination(int(r.GetMost()))
+	x.writeTest = r.GetWriteTest()
 	s.examine(ctx, x, r.GetEndpoint())
 	x.mu.Lock()
 	defer x.mu.Unlock()

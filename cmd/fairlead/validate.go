@@ -49,8 +49,8 @@ started for that; without adapters a warning says what was not checked.
 References such as ${env:NAME} and ${file:/path} are not looked up, unless --live is
 given: then each receive location and send port of a deployment without errors is
 opened from here. It connects, logs in, lists, and says what would be taken now and
-which filter rejects the rest. Nothing is changed at the partner's, and no node is
-needed; run it where the host would run. Node files are checked as ever.`,
+which filter rejects the rest. Nothing is changed at the partner's, unless
+--write-test allows it, and no node is needed; run it where the host would run. Node files are checked as ever.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := live.check(cmd); err != nil {
@@ -79,6 +79,7 @@ needed; run it where the host would run. Node files are checked as ever.`,
 	cmd.Flags().StringSliceVar(&live.only, "only", nil, "with --live, names of the locations and ports to look at (default: all)")
 	cmd.Flags().IntVar(&live.items, "items", 10, "with --live, how many names are shown of those that would be taken, and for each reason of those that would not")
 	cmd.Flags().DurationVar(&live.timeout, "endpoint-timeout", 30*time.Second, "with --live, how long one endpoint may take")
+	cmd.Flags().BoolVar(&live.write, "write-test", false, "with --live, write a small temporary file at each send port and take it away again")
 	return cmd
 }
 

@@ -26,10 +26,11 @@ type liveOptions struct {
 	only    []string
 	items   int
 	timeout time.Duration
+	write   bool
 }
 
 func (o liveOptions) check(cmd *cobra.Command) error {
-	for _, name := range []string{"only", "items", "endpoint-timeout"} {
+	for _, name := range []string{"only", "items", "endpoint-timeout", "write-test"} {
 		if !o.on && cmd.Flags().Changed(name) {
 			return &usageError{fmt.Errorf("--%s goes with --live", name)}
 		}
@@ -136,7 +137,7 @@ func (v *validator) examineOne(e *examined, properties map[string]any) {
 	}
 	found, err := handler.Examine(ctx, binary, &adapterpb.Endpoint{
 		Name: e.Name, Receive: e.Side == locationSide, Properties: resolved, MaxInFlight: 1,
-	}, v.live.items)
+	}, v.live.items, v.live.write)
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		e.Problem = fmt.Sprintf("no answer within %v; --endpoint-timeout gives it more", v.live.timeout)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 
 	"github.com/fairlead-io/fairlead/sdk"
 	"github.com/fairlead-io/fairlead/sdk/files"
@@ -48,7 +49,9 @@ func (s *sink) Examine(_ context.Context, x *sdk.Examination) error {
 	}
 	x.Step("directory", s.base+" is there")
 	examineRights(x, s.base, true)
-	return nil
+	return files.WriteTest(x, s.base, s.base, func(path string) error {
+		return os.WriteFile(path, []byte("test\n"), 0o600)
+	}, os.Rename, os.Remove)
 }
 
 func examineRights(x *sdk.Examination, dir string, writes bool) {

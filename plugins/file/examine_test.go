@@ -78,3 +78,11 @@ func TestExamineSaysWhatIsWrong(t *testing.T) {
 		t.Errorf("there are %q", left)
 	}
 }
+
+func TestTheWriteTestLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	mustSay(t, adaptertest.ExamineWriting(t, adapter(), map[string]any{"directory": dir}), "write test: wrote ", "removed it")
+	if left := names(t, dir); len(left) != 0 {
+		t.Errorf("left is %q", left)
+	}
+}

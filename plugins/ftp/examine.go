@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -50,27 +51,34 @@ func (k *sink) Examine(ctx context.Context, x *sdk.Examination) error {
 			if dir == "" {
 				continue
 			}
-			if err := k.examineDirectory(c, x, c.absolute(dir)); err != nil {
+			if there, err := k.examineDirectory(c, x, c.absolute(dir)); err != nil || !there {
 				return err
 			}
 		}
-		return nil
+		return k.writeTest(c, x, dir)
 	})
 }
 
-func (k *sink) examineDirectory(c *session, x *sdk.Examination, dir string) error {
-	err := c.ftp.ChangeDir(dir)
+func (k *sink) writeTest(c *session, x *sdk.Examination, dir string) error {
+	uploads := cmp.Or(k.props.TemporaryDirectory, dir)
+	return files.WriteTest(x, c.absolute(uploads), c.absolute(dir), func(path string) error {
+		return c.storeFrom(path, strings.NewReader("test\r\n"), 0)
+	}, c.ftp.Rename, c.ftp.Delete)
+}
+
+func (k *sink) examineDirectory(c *session, x *sdk.Examination, dir string) (there bool, err error) {
+	err = c.ftp.ChangeDir(dir)
 	switch {
 	case err != nil && isRefusal(err) && k.props.CreateDirectories:
 		x.Step("directory", dir+" is not there, or may not be entered; it would be made")
-		return nil
+		return false, nil
 	case err != nil && isRefusal(err):
-		return fmt.Errorf("enter %s: %w; check directory and temporary_directory, or set create_directories", dir, err)
+		return false, fmt.Errorf("enter %s: %w; check directory and temporary_directory, or set create_directories", dir, err)
 	case err != nil:
-		return err
+		return false, err
 	}
 	x.Step("directory", dir+" is there")
-	return c.examineRights(x, dir, rights{"c": "create files in"})
+	return true, c.examineRights(x, dir, rights{"c": "create files in"})
 }
 
 // introduce notes what the server and the session are like.

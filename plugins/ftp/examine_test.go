@@ -132,3 +132,14 @@ func TestExamineAsksForRights(t *testing.T) {
 		}
 	}
 }
+
+func TestTheWriteTestLeavesNothing(t *testing.T) {
+	s := startServer(t, ftpd.Config{})
+	if err := os.Mkdir(filepath.Join(s.Dir, "up"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	mustSay(t, adaptertest.ExamineWriting(t, adapter(), with(s.props, "temporary_directory", "/up")), "write test: wrote /up/.fairlead-write-test", "renamed it to /.fairlead-write-test")
+	if left := s.names(t); len(left) != 1 {
+		t.Errorf("left is %q", left)
+	}
+}

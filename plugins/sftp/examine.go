@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 
 	"github.com/pkg/sftp"
 
@@ -37,14 +39,26 @@ func (k *sink) Examine(ctx context.Context, x *sdk.Examination) error {
 			missing, err := c.examineDirectory(x, dir, true)
 			if missing && k.props.CreateDirectories {
 				x.Step("directory", dir+" is not there; it would be made")
-				continue
+				return nil
 			}
 			if err != nil {
 				return err
 			}
 		}
-		return nil
+		return k.writeTest(c, x)
 	})
+}
+
+func (k *sink) writeTest(c *session, x *sdk.Examination) error {
+	dir := files.Fixed(k.props.Directory)
+	return files.WriteTest(x, cmp.Or(k.props.TemporaryDirectory, dir), dir, func(path string) error {
+		f, err := c.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+		if err != nil {
+			return err
+		}
+		_, err = f.Write([]byte("test\n"))
+		return errors.Join(err, f.Close())
+	}, c.Rename, c.Remove)
 }
 
 func (s *session) introduce(x *sdk.Examination, e *endpoint) {

@@ -78,3 +78,11 @@ func TestExamineSaysWhatWouldBeTakenAndWhatIsWrong(t *testing.T) {
 	mustSay(t, adaptertest.Examine(t, adapter(), false, s.props), "directory: ")
 	mustSay(t, adaptertest.Examine(t, adapter(), false, with(s.props, "directory", "missing/{{now:2006}}", "create_directories", true)), "it would be made")
 }
+
+func TestTheWriteTestLeavesNothing(t *testing.T) {
+	s := startServer(t)
+	mustSay(t, adaptertest.ExamineWriting(t, adapter(), s.props), "write test: wrote ", "removed it")
+	if left, err := os.ReadDir(s.Dir); err != nil || len(left) != 0 {
+		t.Errorf("left is %v, %v", left, err)
+	}
+}

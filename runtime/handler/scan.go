@@ -216,9 +216,9 @@ func Check(ctx context.Context, b Binary, receive bool, properties []byte) ([]Pr
 
 // Examine has the adapter open the endpoint, whose references are resolved, look at what
 // is at the other side, and close it, in a process of its own that ends with ctx. It
-// changes nothing there. most is how many names are wanted of those that would be taken,
+// changes nothing there, but for a sink that is allowed a write test. most is how many names are wanted of those that would be taken,
 // and of those that would not, for each reason.
-func Examine(ctx context.Context, b Binary, endpoint *adapterpb.Endpoint, most int) (*adapterpb.Examination, error) {
+func Examine(ctx context.Context, b Binary, endpoint *adapterpb.Endpoint, most int, writeTest bool) (*adapterpb.Examination, error) {
 	if b.Err != nil {
 		return nil, b.Err
 	}
@@ -227,7 +227,7 @@ func Examine(ctx context.Context, b Binary, endpoint *adapterpb.Endpoint, most i
 		return nil, err
 	}
 	defer i.close(exitWithin)
-	found, err := i.adapter.Examine(ctx, &adapterpb.ExamineRequest{Endpoint: endpoint, Most: int32(min(most, 1000))})
+	found, err := i.adapter.Examine(ctx, &adapterpb.ExamineRequest{Endpoint: endpoint, Most: int32(min(most, 1000)), WriteTest: writeTest})
 	if status.Code(err) == codes.Unimplemented {
 		return nil, fmt.Errorf("adapter %s was built with an SDK that cannot look at an endpoint; build it anew", b.Name)
 	}

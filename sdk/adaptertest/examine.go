@@ -16,6 +16,17 @@ const examineMost = 3
 // validate --live` does with `--items 3`, and returns what it says: see [sdk.Examiner].
 func Examine(t testing.TB, a sdk.Adapter, receive bool, properties any) *adapterpb.Examination {
 	t.Helper()
+	return examine(t, a, &adapterpb.ExamineRequest{Endpoint: &adapterpb.Endpoint{Receive: receive}}, properties)
+}
+
+// ExamineWriting does the same of a send port with `--write-test`.
+func ExamineWriting(t testing.TB, a sdk.Adapter, properties any) *adapterpb.Examination {
+	t.Helper()
+	return examine(t, a, &adapterpb.ExamineRequest{Endpoint: &adapterpb.Endpoint{}, WriteTest: true}, properties)
+}
+
+func examine(t testing.TB, a sdk.Adapter, r *adapterpb.ExamineRequest, properties any) *adapterpb.Examination {
+	t.Helper()
 	data, err := json.Marshal(properties)
 	if err != nil {
 		t.Fatalf("properties: %v", err)
@@ -24,9 +35,8 @@ func Examine(t testing.TB, a sdk.Adapter, receive bool, properties any) *adapter
 	if err != nil {
 		t.Fatalf("adapter is declared wrongly: %v", err)
 	}
-	found, err := srv.Examine(t.Context(), &adapterpb.ExamineRequest{
-		Endpoint: &adapterpb.Endpoint{Name: "examined", Receive: receive, Properties: data, MaxInFlight: 1}, Most: examineMost,
-	})
+	r.Endpoint.Name, r.Endpoint.Properties, r.Endpoint.MaxInFlight, r.Most = "examined", data, 1, examineMost
+	found, err := srv.Examine(t.Context(), r)
 	if err != nil {
 		t.Fatalf("examine: %v", err)
 	}

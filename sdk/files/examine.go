@@ -2,6 +2,7 @@ package files
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -60,4 +61,25 @@ func Fixed(directory sdk.Template) string {
 		fixed = fixed[:strings.LastIndex(fixed, "/")+1]
 	}
 	return path.Clean(fixed)
+}
+
+// WriteTest writes a small file to the directory of uploads, renames it into the final
+// one and removes it, if the operator allows that. The functions get paths. Both names
+// are those of files that are being written, which no receive location takes.
+func WriteTest(x *sdk.Examination, uploads, final string, write func(path string) error, rename func(from, to string) error, remove func(path string) error) error {
+	if !x.WriteTest() {
+		return nil
+	}
+	from, to := path.Join(uploads, AttemptName("write-test")), path.Join(final, AttemptName("write-test"))
+	if err := write(from); err != nil {
+		return fmt.Errorf("write test: write %s: %w", from, err)
+	}
+	if err := rename(from, to); err != nil {
+		return errors.Join(fmt.Errorf("write test: rename %s to %s: %w", from, to, err), remove(from))
+	}
+	if err := remove(to); err != nil {
+		x.Warn("the write test's file %s stays behind, since it cannot be removed: %v", to, err)
+	}
+	x.Step("write test", fmt.Sprintf("wrote %s, renamed it to %s, removed it", from, to))
+	return nil
 }

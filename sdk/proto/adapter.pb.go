@@ -551,7 +551,9 @@ type ExamineRequest struct {
 	Endpoint *Endpoint              `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
 	// How many names are wanted of those that would be taken, and of those that would
 	// not, for each reason.
-	Most          int32 `protobuf:"varint,2,opt,name=most,proto3" json:"most,omitempty"`
+	Most int32 `protobuf:"varint,2,opt,name=most,proto3" json:"most,omitempty"`
+	// A sink may write a file of its own, and take it away again, to see whether it can.
+	WriteTest     bool `protobuf:"varint,3,opt,name=write_test,json=writeTest,proto3" json:"write_test,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -598,6 +600,13 @@ func (x *ExamineRequest) GetMost() int32 {
 		return x.Most
 	}
 	return 0
+}
+
+func (x *ExamineRequest) GetWriteTest() bool {
+	if x != nil {
+		return x.WriteTest
+	}
+	return false
 }
 
 type Examination struct {
@@ -3134,10 +3143,12 @@ const file_sdk_proto_adapter_proto_rawDesc = "" +
 	"\bproblems\x18\x01 \x03(\v2*.fairlead.adapter.v1.CheckResponse.ProblemR\bproblems\x1a?\n" +
 	"\aProblem\x12\x1a\n" +
 	"\bproperty\x18\x01 \x01(\tR\bproperty\x12\x18\n" +
-	"\aproblem\x18\x02 \x01(\tR\aproblem\"_\n" +
+	"\aproblem\x18\x02 \x01(\tR\aproblem\"~\n" +
 	"\x0eExamineRequest\x129\n" +
 	"\bendpoint\x18\x01 \x01(\v2\x1d.fairlead.adapter.v1.EndpointR\bendpoint\x12\x12\n" +
-	"\x04most\x18\x02 \x01(\x05R\x04most\"\xef\x03\n" +
+	"\x04most\x18\x02 \x01(\x05R\x04most\x12\x1d\n" +
+	"\n" +
+	"write_test\x18\x03 \x01(\bR\twriteTest\"\xef\x03\n" +
 	"\vExamination\x12;\n" +
 	"\x05steps\x18\x01 \x03(\v2%.fairlead.adapter.v1.Examination.StepR\x05steps\x12\x1a\n" +
 	"\bwarnings\x18\x02 \x03(\tR\bwarnings\x12\x14\n" +
