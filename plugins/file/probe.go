@@ -89,7 +89,7 @@ func (s *sink) holds(ctx context.Context, root *os.Root, name string, unique boo
 	if unique {
 		return true, nil
 	}
-	if s.p.IfExists != files.ExistsReplace && !s.p.MadeFor(m, info.ModTime().Add(mtimeSlack), 1) {
+	if s.p.IfExists != files.ExistsReplace && !s.p.MadeFor(m, info.ModTime(), 1) {
 		return false, nil
 	}
 	file, err := root.Open(name)

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"time"
 
 	"github.com/fairlead-io/fairlead/sdk"
 	"github.com/fairlead-io/fairlead/sdk/files"
@@ -16,10 +15,6 @@ import (
 
 // fileMode is what the process's umask is applied to.
 const fileMode = 0o666
-
-// mtimeSlack is how far the time that a file system gives a file may lag behind the
-// clock.
-const mtimeSlack = 20 * time.Millisecond
 
 // sink writes into one directory.
 type sink struct {

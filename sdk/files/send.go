@@ -165,6 +165,10 @@ func MarkedName(name, id string) string {
 	return stem + mark + extension
 }
 
+// clockLag is how far the time that a system gives a file may be behind its own clock:
+// kernels look at the clock a few hundred times a second.
+const clockLag = 20 * time.Millisecond
+
 // timePrecision is that of the coarsest file system in use (FAT).
 const timePrecision = 2 * time.Second
 
@@ -177,7 +181,7 @@ func (p Placement) MadeFor(m *sdk.Message, modified time.Time, precision time.Du
 		return true
 	}
 	made, err := IDTime(m.ID)
-	return err == nil && !modified.Before(made.Truncate(precision))
+	return err == nil && !modified.Before(made.Add(-clockLag).Truncate(precision))
 }
 
 // MakeDirectory makes a directory and the parents that it lacks, by a protocol's own

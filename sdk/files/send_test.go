@@ -8,7 +8,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"github.com/fairlead-io/fairlead/sdk"
 )
 
 func TestMarkedNamesKeepTheirExtensionAndFit(t *testing.T) {
@@ -80,5 +85,35 @@ func TestMadeAsksOncePerDirectoryUntilItIsForgotten(t *testing.T) {
 	}
 	if len(k.known) > madeMax {
 		t.Errorf("%d directories are remembered", len(k.known))
+	}
+}
+
+// Kernels give files the time of their last tick. A message that is made right after a
+// second began may get a file of the second before.
+func TestAFileMayBeATickOlderThanItsMessage(t *testing.T) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := time.Unix(1_800_000_000, 0)
+	milli := second.UnixMilli() + 3 // RFC 9562: the first 48 bits
+	for i := range 6 {
+		id[i] = byte(milli >> (8 * (5 - i)))
+	}
+	m := &sdk.Message{ID: id.String()}
+	for _, c := range []struct {
+		modified  time.Time
+		precision time.Duration
+		want      bool
+	}{
+		{second.Add(3 * time.Millisecond), 1, true},
+		{second.Add(-6 * time.Millisecond), 1, true},
+		{second.Add(-time.Second), time.Second, true}, // as MDTM tells the one above
+		{second.Add(-time.Second), 1, false},
+		{second.Add(-2 * time.Second), time.Second, false},
+	} {
+		if got := (Placement{}).MadeFor(m, c.modified, c.precision); got != c.want {
+			t.Errorf("a file of %v, known to %v, for a message of %v: %t", c.modified, c.precision, second, got)
+		}
 	}
 }
