@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"slices"
 	"strings"
@@ -77,8 +78,14 @@ func saysFile(facts string) bool {
 	return kind == "file"
 }
 
-// memoryConn is one end of a connection in memory, with addresses.
+// memoryConn is one end of a connection in memory, with addresses, and without deadlines:
+// those of a pipe fail when the other end is closed, where a socket's reading goes on to
+// the end of what was sent.
 type memoryConn struct{ net.Conn }
+
+func (memoryConn) SetDeadline(time.Time) error      { return nil }
+func (memoryConn) SetReadDeadline(time.Time) error  { return nil }
+func (memoryConn) SetWriteDeadline(time.Time) error { return nil }
 
 func (memoryConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 21} }
 
@@ -136,7 +143,7 @@ func listInMemory(t *testing.T, list, nlst string) ([]entry, []string, error) {
 		server.serve(theirs)
 	}()
 	defer func() { ours.Close(); <-ended }()
-	s := &session{end: &endpoint{}, raw: map[*rollingConn]struct{}{}}
+	s := &session{end: &endpoint{log: slog.New(slog.DiscardHandler)}, raw: map[*rollingConn]struct{}{}}
 	dial := func(string, string) (net.Conn, error) {
 		if s.control == nil {
 			s.control = &controlConn{Conn: memoryConn{ours}}
@@ -144,7 +151,7 @@ func listInMemory(t *testing.T, list, nlst string) ([]entry, []string, error) {
 		}
 		near, far := net.Pipe()
 		server.data <- far
-		raw := &rollingConn{Conn: near, timeout: time.Minute, closed: func() {}}
+		raw := &rollingConn{Conn: memoryConn{near}, timeout: time.Minute, closed: func() {}}
 		return &dataConn{Conn: raw, raw: raw, record: s.record}, nil
 	}
 	var err error
