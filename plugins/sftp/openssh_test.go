@@ -17,7 +17,7 @@ import (
 )
 
 // startOpenSSH starts a real sshd by its script, or skips the test.
-func startOpenSSH(t testing.TB, settings ...string) (dir string, props map[string]any) {
+func startOpenSSH(t testing.TB, settings ...string) (data string, props map[string]any) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("real servers are left out of short tests")
@@ -29,7 +29,7 @@ func startOpenSSH(t testing.TB, settings ...string) (dir string, props map[strin
 	if _, err := os.Stat(filepath.Join(scripts, "start-sshd")); err != nil {
 		t.Skip("no script to start sshd; name its folder in FAIRLEAD_SERVERS")
 	}
-	dir = t.TempDir()
+	dir := t.TempDir()
 	for _, d := range []string{filepath.Dir(dir), dir} { // sessions run as another user
 		if err := os.Chmod(d, 0o755); err != nil {
 			t.Fatal(err)
